@@ -1,0 +1,6 @@
+//! Strongroom: an encrypted context store for MCP servers.
+pub mod crypto;
+pub mod env;
+pub mod model;
+pub mod proto;
+pub mod store;

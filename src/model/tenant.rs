@@ -1,0 +1,66 @@
+//! Tenants, the store, and the versions of a tenant's key.
+
+/// The identity of a store, made when it is created: 16 random bytes in the form of a UUID.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct StoreId(pub [u8; 16]);
+
+/// The identity of a tenant: 16 random bytes in the form of a UUID. The nil id stands for the server itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct TenantId(pub [u8; 16]);
+
+impl TenantId {
+    /// The server itself, as the owner of the system's log and of control rows.
+    pub const SYSTEM: Self = Self([0; 16]);
+}
+
+/// A tenant as it is bound into every seal: its id and its incarnation, so that not even a reused id opens old rows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct TenantRef {
+    /// The id.
+    pub id: TenantId,
+    /// Counts from 1; 0 for the server itself.
+    pub incarnation: u32,
+}
+
+impl TenantRef {
+    /// The server itself.
+    pub const SYSTEM: Self = Self { id: TenantId::SYSTEM, incarnation: 0 };
+}
+
+/// Whether a tenant's data may be used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TenantState {
+    /// In use.
+    Active,
+    /// All use is refused.
+    Suspended,
+}
+
+/// The version of a tenant's key-encryption key; counts from 1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct KekVersion(pub u32);
+
+/// The state of a version of a key-encryption key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KekState {
+    /// Made, not yet used.
+    Pending,
+    /// Wraps what is new, unwraps what it wrapped.
+    Primary,
+    /// Unwraps only.
+    Enabled,
+    /// Refused until it is enabled again.
+    Disabled,
+    /// Refused, and destroyed when its time comes.
+    DestroyScheduled,
+    /// Gone for ever.
+    Destroyed,
+}
+
+impl KekState {
+    /// Whether a key in this state may unwrap.
+    #[must_use]
+    pub const fn unwraps(self) -> bool {
+        matches!(self, Self::Primary | Self::Enabled)
+    }
+}

@@ -1,0 +1,253 @@
+//! Which row stands where: one key space, fixed-width binary keys.
+//!
+//! ```text
+//! table (1) ‖ tenant id (16) ‖ …                         tenant-wide tables
+//! table (1) ‖ tenant id (16) ‖ session (16) ‖ part (1) ‖ …   everything of a session: one contiguous range
+//! ```
+//!
+//! Names appear blinded only. The parts that follow the tenant id are what a record's [`Place`](crate::crypto::Place) binds.
+
+use crate::crypto::Blinded;
+use crate::model::{TenantId, Timestamp};
+
+/// The tables, by the first byte of their keys.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Table {
+    /// The store's identity, format version and root epoch keys.
+    Meta = b'M',
+    /// From a blinded tenant name to the tenant's id.
+    TenantName = b'N',
+    /// Tenants.
+    Tenant = b'T',
+    /// Tokens, by digest.
+    Token = b'K',
+    /// From a blinded token name to its digest.
+    TokenName = b'O',
+    /// Sessions with their entries, streams, events and remembered answers.
+    Session = b'S',
+    /// Remembered answers of mutations outside a session.
+    Answer = b'A',
+    /// What ends when: by second, tenant and row.
+    Expiry = b'X',
+    /// Blocks of leaves of access logs.
+    LogBlock = b'L',
+    /// Heads of access logs.
+    LogHead = b'H',
+}
+
+/// The parts of a session, by the byte after its blinded id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum SessionPart {
+    /// The session row itself.
+    Root = 0,
+    /// Entries.
+    Entry = 1,
+    /// Heads of streams.
+    Stream = 2,
+    /// Events.
+    Event = 3,
+    /// Remembered answers.
+    Answer = 4,
+}
+
+/// The key of a row.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Key(Vec<u8>);
+
+/// Table and tenant id.
+const TENANT_END: usize = 17;
+/// Table, tenant id and blinded session id.
+const SESSION_END: usize = 33;
+
+impl Key {
+    /// Takes stored bytes.
+    #[must_use]
+    pub fn from_stored(bytes: Vec<u8>) -> Self {
+        Self(bytes)
+    }
+
+    /// The key's bytes.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// The part that names the session, of a key in the session table.
+    #[must_use]
+    pub fn session(&self) -> &[u8] {
+        self.0.get(TENANT_END..SESSION_END).unwrap_or_default()
+    }
+
+    /// The part that follows the session, of a key in the session table.
+    #[must_use]
+    pub fn within_session(&self) -> &[u8] {
+        self.0.get(SESSION_END..).unwrap_or_default()
+    }
+
+    /// The part that follows the tenant.
+    #[must_use]
+    pub fn within_tenant(&self) -> &[u8] {
+        self.0.get(TENANT_END..).unwrap_or_default()
+    }
+
+    /// The tenant, of a key in a tenant's table.
+    #[must_use]
+    pub fn tenant(&self) -> Option<TenantId> {
+        self.0.get(1..TENANT_END).and_then(|id| id.try_into().ok()).map(TenantId)
+    }
+}
+
+impl std::fmt::Debug for Key {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Key({})", data_encoding::HEXLOWER.encode(&self.0))
+    }
+}
+
+/// Makes keys, one function a kind of row.
+pub mod keys {
+    use super::{Blinded, Key, SessionPart, Table, TenantId, Timestamp};
+
+    fn key(table: Table, parts: &[&[u8]]) -> Key {
+        let mut bytes = vec![table as u8];
+        for part in parts {
+            bytes.extend_from_slice(part);
+        }
+        Key(bytes)
+    }
+
+    /// A row of the meta table.
+    #[must_use]
+    pub fn meta(name: &'static str) -> Key {
+        key(Table::Meta, &[name.as_bytes()])
+    }
+
+    /// The directory row of a tenant's name, blinded under the server's index key.
+    #[must_use]
+    pub fn tenant_name(name: &Blinded) -> Key {
+        key(Table::TenantName, &[&TenantId::SYSTEM.0, name])
+    }
+
+    /// A tenant's row.
+    #[must_use]
+    pub fn tenant(tenant: TenantId) -> Key {
+        key(Table::Tenant, &[&tenant.0])
+    }
+
+    /// A token's row, by the digest of its secret.
+    #[must_use]
+    pub fn token(digest: &[u8; 32]) -> Key {
+        key(Table::Token, &[&TenantId::SYSTEM.0, digest])
+    }
+
+    /// The directory row of a token's public name, blinded under the server's index key.
+    #[must_use]
+    pub fn token_name(name: &Blinded) -> Key {
+        key(Table::TokenName, &[&TenantId::SYSTEM.0, name])
+    }
+
+    /// All of a tenant's sessions.
+    #[must_use]
+    pub fn tenant_sessions(tenant: TenantId) -> Vec<u8> {
+        key(Table::Session, &[&tenant.0]).0
+    }
+
+    /// All rows of a session.
+    #[must_use]
+    pub fn session_rows(tenant: TenantId, session: &Blinded) -> Vec<u8> {
+        key(Table::Session, &[&tenant.0, session]).0
+    }
+
+    /// All rows of one part of a session.
+    #[must_use]
+    pub fn session_part(tenant: TenantId, session: &Blinded, part: SessionPart) -> Vec<u8> {
+        key(Table::Session, &[&tenant.0, session, &[part as u8]]).0
+    }
+
+    /// A session's own row.
+    #[must_use]
+    pub fn session(tenant: TenantId, session: &Blinded) -> Key {
+        Key(session_part(tenant, session, SessionPart::Root))
+    }
+
+    /// An entry's row.
+    #[must_use]
+    pub fn entry(tenant: TenantId, session: &Blinded, entry: &Blinded) -> Key {
+        key(Table::Session, &[&tenant.0, session, &[SessionPart::Entry as u8], entry])
+    }
+
+    /// The head of a stream.
+    #[must_use]
+    pub fn stream(tenant: TenantId, session: &Blinded, stream: &Blinded) -> Key {
+        key(Table::Session, &[&tenant.0, session, &[SessionPart::Stream as u8], stream])
+    }
+
+    /// All events of a stream, in order.
+    #[must_use]
+    pub fn stream_events(tenant: TenantId, session: &Blinded, stream: &Blinded) -> Vec<u8> {
+        key(Table::Session, &[&tenant.0, session, &[SessionPart::Event as u8], stream]).0
+    }
+
+    /// One event of a stream, by its number.
+    #[must_use]
+    pub fn event(tenant: TenantId, session: &Blinded, stream: &Blinded, number: u64) -> Key {
+        let part = [SessionPart::Event as u8];
+        key(Table::Session, &[&tenant.0, session, &part, stream, &number.to_be_bytes()])
+    }
+
+    /// The remembered answer to a request id within a session.
+    #[must_use]
+    pub fn session_answer(tenant: TenantId, session: &Blinded, request: &Blinded) -> Key {
+        key(Table::Session, &[&tenant.0, session, &[SessionPart::Answer as u8], request])
+    }
+
+    /// The remembered answer to a request id outside a session.
+    #[must_use]
+    pub fn answer(tenant: TenantId, request: &Blinded) -> Key {
+        key(Table::Answer, &[&tenant.0, request])
+    }
+
+    /// The index row that says that `row` may end in the second of `at`.
+    #[must_use]
+    pub fn expiry(at: Timestamp, row: &Key) -> Key {
+        key(Table::Expiry, &[&at.as_secs().to_be_bytes(), row.as_bytes()])
+    }
+
+    /// Every index row up to and with the second of `at` lies below this key.
+    #[must_use]
+    pub fn expiry_end(at: Timestamp) -> Key {
+        key(Table::Expiry, &[&at.as_secs().saturating_add(1).to_be_bytes()])
+    }
+
+    /// The row that an expiry index row is about, and its second.
+    #[must_use]
+    pub fn expiring(index: &Key) -> Option<(u64, Key)> {
+        let (second, row) = index.as_bytes().get(1..)?.split_at_checked(8)?;
+        Some((u64::from_be_bytes(second.try_into().ok()?), Key(row.to_vec())))
+    }
+
+    /// All blocks of one epoch of a tenant's access log, in order.
+    #[must_use]
+    pub fn log_blocks(tenant: TenantId, epoch: u32) -> Vec<u8> {
+        key(Table::LogBlock, &[&tenant.0, &epoch.to_be_bytes()]).0
+    }
+
+    /// A block of leaves, by the sequence number of its first.
+    #[must_use]
+    pub fn log_block(tenant: TenantId, epoch: u32, first: u64) -> Key {
+        key(Table::LogBlock, &[&tenant.0, &epoch.to_be_bytes(), &first.to_be_bytes()])
+    }
+
+    /// The sequence number of a block's first leaf.
+    #[must_use]
+    pub fn log_block_first(block: &Key) -> Option<u64> {
+        block.as_bytes().get(21..29).and_then(|first| first.try_into().ok()).map(u64::from_be_bytes)
+    }
+
+    /// The head of a tenant's access log.
+    #[must_use]
+    pub fn log_head(tenant: TenantId) -> Key {
+        key(Table::LogHead, &[&tenant.0])
+    }
+}
