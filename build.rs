@@ -28,6 +28,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         .codec_path("crate::proto::Codec")
         .skip_debug(["."])
         .bytes(".")
+        .btree_map(".")
         .compile_fds(descriptors)?;
     Ok(())
 }

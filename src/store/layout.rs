@@ -24,9 +24,9 @@ pub enum Table {
     Token = b'K',
     /// From a blinded token name to its digest.
     TokenName = b'O',
-    /// Sessions with their entries, streams, events and remembered answers.
+    /// Sessions with their entries, streams and events.
     Session = b'S',
-    /// Remembered answers of mutations outside a session.
+    /// Remembered answers, by the period in which they were given.
     Answer = b'A',
     /// What ends when: by second, tenant and row.
     Expiry = b'X',
@@ -48,8 +48,6 @@ pub enum SessionPart {
     Stream = 2,
     /// Events.
     Event = 3,
-    /// Remembered answers.
-    Answer = 4,
 }
 
 /// The key of a row.
@@ -196,16 +194,28 @@ pub mod keys {
         key(Table::Session, &[&tenant.0, session, &part, stream, &number.to_be_bytes()])
     }
 
-    /// The remembered answer to a request id within a session.
+    /// The remembered answer to a request id that was given in `period`.
     #[must_use]
-    pub fn session_answer(tenant: TenantId, session: &Blinded, request: &Blinded) -> Key {
-        key(Table::Session, &[&tenant.0, session, &[SessionPart::Answer as u8], request])
+    pub fn answer(period: u64, tenant: TenantId, request: &Blinded) -> Key {
+        key(Table::Answer, &[&period.to_be_bytes(), &tenant.0, request])
     }
 
-    /// The remembered answer to a request id outside a session.
+    /// All remembered answers, and the key below which those of earlier periods lie.
     #[must_use]
-    pub fn answer(tenant: TenantId, request: &Blinded) -> Key {
-        key(Table::Answer, &[&tenant.0, request])
+    pub fn answers_before(period: u64) -> (Vec<u8>, Key) {
+        (key(Table::Answer, &[]).0, key(Table::Answer, &[&period.to_be_bytes()]))
+    }
+
+    /// All rows of the expiry index.
+    #[must_use]
+    pub fn expiry_rows() -> Vec<u8> {
+        key(Table::Expiry, &[]).0
+    }
+
+    /// All rows of a table.
+    #[must_use]
+    pub fn table(table: Table) -> Vec<u8> {
+        key(table, &[]).0
     }
 
     /// The index row that says that `row` may end in the second of `at`.
