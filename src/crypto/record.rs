@@ -277,8 +277,9 @@ pub fn open_start(
     let (derived, chunks) = derive(key, &context(&header, place), rest)?;
     let mut first = Zeroizing::new(chunks.get(..CHUNK_BYTES + TAG_BYTES).ok_or(OpenError)?.to_vec());
     derived.key.open_in_place(derived.nonce(0), Aad::empty(), &mut first).map_err(|_| OpenError)?;
-    let start = u32::try_from(START_BYTES).map_err(|_| OpenError)?.to_be_bytes();
-    first.get_mut(..LENGTH_BYTES).ok_or(OpenError)?.copy_from_slice(&start);
+    let prefix = first.get_mut(..LENGTH_BYTES).ok_or(OpenError)?;
+    let held = u32::try_from(length(prefix).min(START_BYTES)).map_err(|_| OpenError)?;
+    prefix.copy_from_slice(&held.to_be_bytes());
     Ok(Plaintext(first))
 }
 

@@ -12,4 +12,4 @@ pub use engine::{
     Batch, CommitOutcome, EngineError, EngineStats, RowExpect, ScanPage, ScanRange, StorageEngine,
 };
 pub use layout::{Key, SessionPart, Table, keys};
-pub use row::{Row, RowError};
+pub use row::{Part, Row, RowError};
