@@ -1,4 +1,6 @@
 //! Strongroom: an encrypted context store for MCP servers.
+pub mod audit;
+pub mod commit;
 pub mod crypto;
 pub mod env;
 pub mod model;
