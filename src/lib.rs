@@ -7,6 +7,7 @@ pub mod commit;
 >>>>>>> audit
 pub mod crypto;
 pub mod env;
+pub mod keyring;
 pub mod model;
 pub mod proto;
 pub mod store;
