@@ -1,13 +1,11 @@
 //! Strongroom: an encrypted context store for MCP servers.
-<<<<<<< HEAD
-pub mod auth;
-=======
 pub mod audit;
+pub mod auth;
 pub mod commit;
->>>>>>> audit
 pub mod crypto;
 pub mod env;
 pub mod keyring;
 pub mod model;
 pub mod proto;
+pub mod service;
 pub mod store;
