@@ -41,6 +41,8 @@ operations! {
     SessionList = "ses.list",
     /// A session's sensitive part was purged.
     SessionPurge = "ses.purge",
+    /// Rows of what had ended were removed.
+    SessionReclaim = "ses.reclaim",
     /// A session's events were replayed.
     SessionReplay = "ses.replay",
     /// An entry was put.

@@ -18,8 +18,8 @@ pub use blind::{Blinded, Pseudonym};
 pub use padme::padded_len;
 pub use recipient::{RecipientError, RecoveryPrivateKey, RecoveryPublicKey};
 pub use record::{
-    Header, KeyId, Kind, MAX_SEALED_BYTES, OpenError, Place, Plaintext, START_BYTES, SealError, Sealed, open,
-    open_start, seal, seal_parts,
+    Header, KeyId, Kind, MAX_SEALED_BYTES, OpenError, Place, Plaintext, START_BYTES, SealError, Sealed,
+    content_hash, open, open_start, seal, seal_parts,
 };
 pub use secret::{
     AuditKey, BodyDek, ControlKey, IndexKey, Kek, ProviderKey, PseudonymKey, Rek, SealingKey, Secret,

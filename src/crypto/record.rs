@@ -97,8 +97,8 @@ pub enum Kind {
     LogBlock = 29,
     /// The head of an access log: size and frontier.
     LogHead = 30,
-    /// A tombstone's or an index row's description.
-    Index = 31,
+    /// The directory row that leads from a token's name to its digest.
+    TokenName = 31,
 }
 
 /// The id of the key that sealed a record: random for a session's key, id and version for a wrapping key.
@@ -293,11 +293,25 @@ impl Header {
         bytes
     }
 
+    /// The kind that a stored record names, without any claim that the record is genuine.
+    #[must_use]
+    pub fn named_kind(record: &[u8]) -> Option<u8> {
+        record.get(6).copied()
+    }
+
     /// The key id that a stored record names, without any claim that the record is genuine.
     #[must_use]
     pub fn named_key(record: &[u8]) -> Option<KeyId> {
         record.get(8..24).and_then(|id| id.try_into().ok()).map(KeyId)
     }
+}
+
+/// SHA-256 of stored bytes, by which the access log names exactly them.
+#[must_use]
+pub fn content_hash(stored: &[u8]) -> [u8; 32] {
+    let mut hash = [0; 32];
+    hash.copy_from_slice(ring::digest::digest(&ring::digest::SHA256, stored).as_ref());
+    hash
 }
 
 /// `"strongroom/v1" ‖ header ‖ LP(store) ‖ LP(tenant ‖ incarnation) ‖ LP(session) ‖ LP(key)`, LP = u32 length prefix.

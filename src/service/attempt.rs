@@ -1,10 +1,10 @@
 //! One attempt at a use case, and what is written about it whatever becomes of it.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
 
 use super::view::{Answer, SessionName};
-use super::{Error, Failure, Service};
+use super::{Error, Failure, Service, TENANTS_IN_MEMORY};
 use crate::audit::{Actor, Event, LogKeys, Operation, Reason, Resource, Source};
 use crate::auth::{Action, Caller, Permit, Target, authorize};
 use crate::commit::{Change, CommitError, Receipt};
@@ -20,25 +20,21 @@ mod domain {
     pub(super) const ADDRESS: &str = "address";
 }
 
-/// The epoch of a log that has never been closed.
-const FIRST_EPOCH: u32 = 1;
-/// The version of a pseudonym key that was never replaced.
-const FIRST_PSEUDONYM_VERSION: u32 = 1;
-
 /// The keys of the server's own log.
 pub(super) fn system_log(keyring: &Keyring) -> LogKeys {
     let system = keyring.system();
     LogKeys {
         store: keyring.store_id(),
         tenant: TenantRef::SYSTEM,
-        epoch: FIRST_EPOCH,
+        epoch: system.audit_epoch(),
         audit: Arc::clone(system.audit()),
         pseudonym: Arc::clone(system.pseudonym()),
-        pseudonym_version: FIRST_PSEUDONYM_VERSION,
+        pseudonym_version: system.pseudonym_version(),
     }
 }
 
 /// A use case under way: the log that it is written to, and the event as far as it is known.
+#[derive(Clone)]
 pub(super) struct Attempt<'a> {
     service: &'a Service,
     log: Arc<LogKeys>,
@@ -81,14 +77,14 @@ impl Service {
     }
 
     async fn denied<A: Action>(&self, caller: &Caller, error: Error) -> Failure {
-        let mut attempt = self.system_attempt(caller, Operation::AuthzDeny);
+        let mut attempt = self.system_attempt(caller, Operation::AuthorizationDeny);
         attempt.event.scope = Some(A::SCOPE);
         attempt.fail(error).await
     }
 
     /// Puts a request that was malformed on record.
     pub async fn refuse(&self, caller: &Caller, error: Error) -> Failure {
-        self.system_attempt(caller, Operation::AuthzDeny).fail(error).await
+        self.system_attempt(caller, Operation::AuthorizationDeny).fail(error).await
     }
 
     /// Begins a use case on a tenant.
@@ -113,11 +109,7 @@ impl Service {
     }
 
     /// Begins a use case on the server itself.
-    pub(super) fn server_attempt<A: Action>(
-        &self,
-        permit: &Permit<A>,
-        operation: Operation,
-    ) -> Attempt<'_> {
+    pub(super) fn server_attempt<A: Action>(&self, permit: &Permit<A>, operation: Operation) -> Attempt<'_> {
         let mut attempt = self.system_attempt(permit.caller(), operation);
         attempt.event.scope = Some(A::SCOPE);
         attempt
@@ -128,6 +120,13 @@ impl Service {
         let mut event = Event::new(operation);
         event.actor = Some(Actor::System);
         Attempt { service: self, log: self.log_of(tenant), event }
+    }
+
+    /// Begins something that the server does by itself, in its own log.
+    pub(super) fn own_server_attempt(&self, operation: Operation) -> Attempt<'_> {
+        let mut event = Event::new(operation);
+        event.actor = Some(Actor::System);
+        Attempt { service: self, log: Arc::clone(&self.system_log), event }
     }
 
     fn system_attempt(&self, caller: &Caller, operation: Operation) -> Attempt<'_> {
@@ -146,27 +145,34 @@ impl Service {
         Attempt { service: self, log, event }
     }
 
-    /// The keys of a tenant's log, made once a tenant row.
+    /// The keys of a tenant's log.
     pub(super) fn log_of(&self, tenant: &Tenant) -> Arc<LogKeys> {
-        let (key, row) = (tenant.row_key(), tenant.row());
-        self.logs.of(key, row).unwrap_or_else(|| {
-            let log = Arc::new(LogKeys {
-                store: self.keyring.store_id(),
-                tenant: tenant.tenant_ref(),
-                epoch: tenant.audit_epoch(),
-                audit: Arc::clone(tenant.audit()),
-                pseudonym: Arc::clone(tenant.pseudonym()),
-                pseudonym_version: FIRST_PSEUDONYM_VERSION,
-            });
-            self.logs.remember(key.clone(), row.clone(), Arc::clone(&log));
-            log
-        })
+        let (id, epoch) = (tenant.tenant_ref(), tenant.audit_epoch());
+        let mut logs = self.logs.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(log) = logs.get(&id.id).filter(|log| log.tenant == id && log.epoch == epoch) {
+            return Arc::clone(log);
+        }
+        let log = Arc::new(LogKeys {
+            store: self.keyring.store_id(),
+            tenant: id,
+            epoch,
+            audit: Arc::clone(tenant.audit()),
+            pseudonym: Arc::clone(tenant.pseudonym()),
+            pseudonym_version: tenant.pseudonym_version(),
+        });
+        if logs.len() >= TENANTS_IN_MEMORY {
+            logs.clear();
+        }
+        logs.insert(id.id, Arc::clone(&log));
+        log
     }
 
     /// Puts a refused authentication on record, if the aggregation lets it through.
     pub async fn record_server_event(&self, event: Event) -> Result<Receipt, CommitError> {
         let log = Arc::clone(&self.system_log);
-        self.committer.commit(Change { batch: Batch::default(), events: vec![(log, event)], committed: None }).await
+        self.committer
+            .commit(Change { batch: Batch::default(), events: vec![(log, event)], committed: None })
+            .await
     }
 
     /// The pseudonym of an address in the server's own log.
@@ -200,6 +206,13 @@ impl Attempt<'_> {
         self.event.resource = Some(resource);
     }
 
+    /// The same, of a revision as callers see it.
+    pub(super) fn seen_revision(&mut self, revision: u64) {
+        if let Some(revision) = Revision::new(revision) {
+            self.at_revision(revision);
+        }
+    }
+
     /// Says how many things were touched.
     pub(super) fn touched(&mut self, items: usize) {
         let resource = self.event.resource.unwrap_or_default();
@@ -217,7 +230,17 @@ impl Attempt<'_> {
         batch: Batch,
         committed: Option<Box<dyn FnOnce() + Send>>,
     ) -> Result<Receipt, Error> {
-        let events = vec![(Arc::clone(&self.log), self.event)];
+        self.commit_events(batch, vec![self.event], committed).await
+    }
+
+    /// Commits rows together with several events.
+    pub(super) async fn commit_events(
+        &self,
+        batch: Batch,
+        events: Vec<Event>,
+        committed: Option<Box<dyn FnOnce() + Send>>,
+    ) -> Result<Receipt, Error> {
+        let events = events.into_iter().map(|event| (Arc::clone(&self.log), event)).collect();
         Ok(self.service.committer.commit(Change { batch, events, committed }).await?)
     }
 

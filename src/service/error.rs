@@ -1,6 +1,5 @@
 //! What can go wrong in a use case.
 
-
 use crate::audit::Reason;
 use crate::auth::Denied;
 use crate::commit::{CommitError, Receipt};
@@ -114,9 +113,6 @@ pub enum Error {
     /// The request id was used for another request.
     #[error("the request id was used for another request")]
     RequestIdReused,
-    /// The sensitive part was purged.
-    #[error("the sensitive part was purged")]
-    SensitivePurged,
     /// The caller lacks a scope.
     #[error("the credentials lack the scope \"{}\"", .0.name())]
     PermissionDenied(Scope),
@@ -192,7 +188,10 @@ impl From<EngineError> for Error {
         match error {
             EngineError::Full => Self::StorageFull,
             EngineError::Corrupt { .. } => Self::Integrity,
-            EngineError::Io { .. } | EngineError::Busy | EngineError::Refused { .. } | EngineError::Closed => {
+            EngineError::Io { .. }
+            | EngineError::Busy
+            | EngineError::Refused { .. }
+            | EngineError::Closed => {
                 tracing::warn!(%error, "the storage engine refused a read");
                 Self::Unavailable
             }
@@ -276,7 +275,6 @@ impl Error {
             Self::LastEventMismatch => Reason::LastEventMismatch,
             Self::TokenNotFound => Reason::TokenNotFound,
             Self::RequestIdReused => Reason::RequestIdReused,
-            Self::SensitivePurged => Reason::SensitivePurged,
             Self::PermissionDenied(_) => Reason::PermissionDenied,
             Self::ViewNotPermitted => Reason::ViewNotPermitted,
             Self::KeyDisabled => Reason::KeyDisabled,

@@ -53,7 +53,8 @@ impl<V: Clone> Memo<V> {
 
     fn shard(&self, key: &Key) -> &Mutex<Shard<V>> {
         // The last bytes of a key are blinded, so they are spread evenly.
-        let spread = key.as_bytes().iter().rev().take(4).fold(0_usize, |sum, byte| sum * 31 + usize::from(*byte));
+        let spread =
+            key.as_bytes().iter().rev().take(4).fold(0_usize, |sum, byte| sum * 31 + usize::from(*byte));
         // There is always a shard: their number is fixed above zero.
         #[expect(clippy::indexing_slicing, reason = "the index is reduced to the number of shards")]
         &self.shards[spread % self.shards.len()]

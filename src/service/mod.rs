@@ -27,8 +27,9 @@ mod token;
 mod view;
 mod watch;
 
-use std::sync::Arc;
+use std::collections::HashMap;
 use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex};
 
 pub use audit::{AuditPage, AuditQuery, AuditTail};
 pub use entry::Reading;
@@ -50,11 +51,10 @@ use crate::audit::{LogKeys, LogReader};
 use crate::commit::Committer;
 use crate::env::{Clock, Entropy};
 use crate::keyring::Keyring;
-use crate::model::Timestamp;
+use crate::model::{TenantId, Timestamp};
 use crate::store::StorageEngine;
 
 use hub::Hub;
-use memo::Memo;
 use opened::SessionMemo;
 use stripes::Stripes;
 use tenant::TenantDirectory;
@@ -69,7 +69,7 @@ pub struct Service {
     system_log: Arc<LogKeys>,
     reader: LogReader,
     tenants: TenantDirectory,
-    logs: Memo<Arc<LogKeys>>,
+    logs: Mutex<HashMap<TenantId, Arc<LogKeys>>>,
     sessions: SessionMemo,
     tokens: Arc<Tokens>,
     hub: Hub,
@@ -120,7 +120,7 @@ impl Service {
             system_log: Arc::new(attempt::system_log(&keyring)),
             reader: LogReader::new(Arc::clone(&engine)),
             tenants: TenantDirectory::default(),
-            logs: Memo::new(TENANTS_IN_MEMORY),
+            logs: Mutex::default(),
             sessions: SessionMemo::default(),
             tokens,
             hub: Hub::default(),

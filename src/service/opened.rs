@@ -41,7 +41,7 @@ pub(super) struct Opened {
     pub(super) id: Blinded,
     pub(super) key: Key,
     pub(super) row: Row,
-    pub(super) keys: Arc<SessionKeys>,
+    pub(super) keys: SessionKeys,
     pub(super) session: Arc<SessionPayload>,
     /// The rows under the extra keys, in their order.
     pub(super) rows: Vec<Option<Row>>,
@@ -51,10 +51,7 @@ pub(super) struct Opened {
 /// What a session row holds.
 pub(super) enum SessionRow {
     /// Keys and metadata.
-    Live {
-        keys: Arc<SessionKeys>,
-        session: Arc<SessionPayload>,
-    },
+    Live { keys: SessionKeys, session: Arc<SessionPayload> },
     /// What is left of it.
     Ended(TombstonePayload),
 }

@@ -36,6 +36,10 @@ impl Stripes {
 
 fn stripe(key: &Key) -> usize {
     // The last bytes of a key are blinded, so they are spread evenly.
-    key.as_bytes().iter().rev().take(8).fold(0_usize, |sum, byte| sum.wrapping_mul(31).wrapping_add(usize::from(*byte)))
+    key.as_bytes()
+        .iter()
+        .rev()
+        .take(8)
+        .fold(0_usize, |sum, byte| sum.wrapping_mul(31).wrapping_add(usize::from(*byte)))
         % STRIPES
 }

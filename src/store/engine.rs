@@ -153,6 +153,14 @@ pub trait StorageEngine: Send + Sync + 'static {
     /// [`EngineError`] when the engine cannot read.
     async fn scan(&self, range: ScanRange, limit: usize) -> Result<ScanPage, EngineError>;
 
+    /// At most `limit` keys of `range`, without their rows: these may be large.
+    ///
+    /// # Errors
+    /// [`EngineError`] when the engine cannot read.
+    async fn scan_keys(&self, range: ScanRange, limit: usize) -> Result<Vec<Key>, EngineError> {
+        Ok(self.scan(range, limit).await?.into_iter().map(|(key, _)| key).collect())
+    }
+
     /// Applies `batch` if all its expectations hold, and returns when it is on disk.
     ///
     /// # Errors

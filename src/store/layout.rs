@@ -105,7 +105,7 @@ impl std::fmt::Debug for Key {
 
 /// Makes keys, one function a kind of row.
 pub mod keys {
-    use super::{Blinded, Key, SessionPart, Table, TenantId, Timestamp};
+    use super::{Blinded, Key, SESSION_END, SessionPart, Table, TenantId, Timestamp};
 
     fn key(table: Table, parts: &[&[u8]]) -> Key {
         let mut bytes = vec![table as u8];
@@ -157,6 +157,35 @@ pub mod keys {
         key(Table::Session, &[&tenant.0, session]).0
     }
 
+    /// All rows of the session that `row` belongs to.
+    #[must_use]
+    pub fn rows_of_session(row: &Key) -> Vec<u8> {
+        row.as_bytes().iter().copied().take(SESSION_END).collect()
+    }
+
+    /// A key behind every row of the session that `row` belongs to, and before those of the next.
+    #[must_use]
+    pub fn session_end(row: &Key) -> Key {
+        let mut end = row.as_bytes().iter().copied().take(SESSION_END).collect::<Vec<_>>();
+        end.push(u8::MAX);
+        Key(end)
+    }
+
+    /// Whether a key of the session table is that of a session's own row.
+    #[must_use]
+    pub fn is_session(row: &Key) -> bool {
+        row.as_bytes().first() == Some(&(Table::Session as u8))
+            && row.within_session() == [SessionPart::Root as u8]
+    }
+
+    /// The session's own row, of any key in the session table.
+    #[must_use]
+    pub fn session_of(row: &Key) -> Key {
+        let mut root = row.as_bytes().iter().copied().take(SESSION_END).collect::<Vec<_>>();
+        root.push(SessionPart::Root as u8);
+        Key(root)
+    }
+
     /// All rows of one part of a session.
     #[must_use]
     pub fn session_part(tenant: TenantId, session: &Blinded, part: SessionPart) -> Vec<u8> {
@@ -192,6 +221,12 @@ pub mod keys {
     pub fn event(tenant: TenantId, session: &Blinded, stream: &Blinded, number: u64) -> Key {
         let part = [SessionPart::Event as u8];
         key(Table::Session, &[&tenant.0, session, &part, stream, &number.to_be_bytes()])
+    }
+
+    /// The number of an event, of its key.
+    #[must_use]
+    pub fn event_number(event: &Key) -> Option<u64> {
+        event.within_session().get(17..25).and_then(|number| number.try_into().ok()).map(u64::from_be_bytes)
     }
 
     /// The remembered answer to a request id that was given in `period`.
