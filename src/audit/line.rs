@@ -33,7 +33,7 @@ impl LineTail {
 
     /// Its length in bytes.
     #[must_use]
-    pub fn len(&self) -> usize {
+    pub fn bytes(&self) -> usize {
         self.0.len()
     }
 
@@ -379,7 +379,7 @@ mod tests {
         let found = line(&full(&keys), &keys, max, max);
         assert_eq!(found, expected);
         assert!(found.len() <= AUDIT_LINE_BYTES);
-        assert!(found.len() - LineTail::new(&full(&keys), &keys).len() <= PREFIX_BYTES);
+        assert!(found.len() - LineTail::new(&full(&keys), &keys).bytes() <= PREFIX_BYTES);
     }
 
     #[test]
