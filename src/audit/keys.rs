@@ -62,6 +62,20 @@ pub struct Pseudonym {
     value: [u8; 16],
 }
 
+impl Pseudonym {
+    /// The version of the key that made it.
+    #[must_use]
+    pub fn version(&self) -> u32 {
+        self.version
+    }
+
+    /// Its bytes.
+    #[must_use]
+    pub fn value(&self) -> &[u8; 16] {
+        &self.value
+    }
+}
+
 /// RFC 4648 base32 in lower case, without padding.
 pub(super) fn base32() -> &'static Encoding {
     static BASE32: std::sync::LazyLock<Encoding> = std::sync::LazyLock::new(|| {

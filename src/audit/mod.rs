@@ -9,14 +9,28 @@
 //! chose; sequence numbers of a log are dense and its times never go back. What it does not do: it writes nothing (the
 //! committer does), signs nothing and makes no proofs.
 
+mod block;
+mod blocks;
+mod error;
 mod event;
 mod keys;
+mod line;
+mod log;
 mod operation;
 mod reader;
 mod reason;
+#[cfg(test)]
+pub(crate) mod testing;
+mod tree;
 
+#[cfg(test)]
+use block::Block;
+pub use error::LogError;
 pub use event::{Actor, Event, Outcome, Phase, Resource, Source, TlsVersion};
 pub use keys::{LogKeys, LogName, Pseudonym};
+pub use line::{LineTail, LineView, PREFIX_BYTES};
+pub use log::{Extension, Log};
 pub use operation::{Operation, OperationSet, OutcomeSet, UnknownOperation};
-pub use reader::{Filter, LogError, LogLine, LogPage, LogReader, Order, VerifiedLog};
+pub use reader::{Filter, LogLine, LogPage, LogReader, Order, VerifiedLog};
 pub use reason::Reason;
+pub use tree::{Frontier, Hash, leaf_hash, node_hash};

@@ -9,11 +9,30 @@
 //! the store's state unknown nothing more is taken. What it does not do: it reads no rows but log heads, and decides
 //! nothing about what a change means.
 
+mod logs;
+mod queue;
+mod shared;
+mod stage;
+mod stats;
+#[cfg(test)]
+mod tests;
+mod worker;
+
+use std::fmt;
 use std::sync::Arc;
+
+use tokio::sync::{oneshot, watch};
 
 use crate::audit::{Event, LogKeys, LogName};
 use crate::env::{Clock, Entropy};
+use crate::model::Duration;
+use crate::model::limits::COMMIT_STUCK;
 use crate::store::{Batch, EngineError, Key, StorageEngine};
+use queue::Pending;
+use shared::Shared;
+use stats::add;
+pub use stats::{CommitStats, LATENCY_BOUNDS_MS, LATENCY_BUCKETS};
+use worker::Worker;
 
 /// Rows that change together, and the events that say so.
 pub struct Change {
@@ -47,6 +66,9 @@ pub enum ChangeError {
     /// A key occurs twice in `put` and `delete`, or twice with different expectations.
     #[error("a change that names a key twice")]
     KeyTwice,
+    /// It writes rows of a log: the committer alone does.
+    #[error("a change that writes rows of an access log")]
+    LogRow,
 }
 
 /// Most events in one change: their longest lines fill one sealed block.
@@ -67,7 +89,8 @@ pub enum CommitError {
     /// The access log cannot be written.
     #[error("the access log cannot be written")]
     AuditUnavailable,
-    /// The committer takes nothing more, or the engine failed and whether the change is durable is unknown.
+    /// The committer takes nothing more; or the engine cannot take the change now; or the engine failed, and whether the
+    /// change is durable is unknown until a restart.
     #[error("the committer has stopped")]
     Unavailable,
     /// The change is malformed.
@@ -97,44 +120,32 @@ pub enum Fault {
 #[error("the committer's thread could not be started: {0}")]
 pub struct StartError(#[from] std::io::Error);
 
-/// Figures since the start.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct CommitStats {
-    /// Changes that wait now.
-    pub depth: u64,
-    /// Groups committed.
-    pub groups: u64,
-    /// Changes committed.
-    pub operations: u64,
-    /// Events committed.
-    pub events: u64,
-    /// Bytes of keys and rows committed, those of the log among them.
-    pub bytes: u64,
-    /// Changes in the last group.
-    pub last_group: u64,
-    /// Changes that lost a race.
-    pub conflicts: u64,
-    /// Changes refused because the queue was full.
-    pub overloaded: u64,
-    /// Logs that could not be written: a head that does not open, blocks where none may be.
-    pub log_failures: u64,
-}
-
-/// The one door for everything durable. Shared by all; dropping the last one lets what waits be committed.
-#[derive(Debug)]
-pub struct Committer {}
+/// The one door for everything durable. Shared by all; when the last one is dropped, what waits is still committed.
+pub struct Committer(Arc<Shared>);
 
 impl Committer {
-    /// Starts the committer's thread.
+    /// Starts the committer's thread, and one that watches it.
     ///
     /// # Errors
     /// [`StartError`] when the system gives no thread.
     pub fn start(
-        _engine: Arc<dyn StorageEngine>,
-        _clock: Arc<dyn Clock>,
-        _entropy: Arc<dyn Entropy>,
+        engine: Arc<dyn StorageEngine>,
+        clock: Arc<dyn Clock>,
+        entropy: Arc<dyn Entropy>,
     ) -> Result<Arc<Self>, StartError> {
-        Ok(Arc::new(Self {}))
+        Self::start_watched(engine, clock, entropy, COMMIT_STUCK)
+    }
+
+    /// As [`start`](Self::start); a call to the engine that takes longer than `stuck` is a fault.
+    fn start_watched(
+        engine: Arc<dyn StorageEngine>,
+        clock: Arc<dyn Clock>,
+        entropy: Arc<dyn Entropy>,
+        stuck: Duration,
+    ) -> Result<Arc<Self>, StartError> {
+        let shared = Arc::new(Shared::default());
+        Worker::new(engine, clock, entropy, Arc::clone(&shared)).start(stuck)?;
+        Ok(Arc::new(Self(shared)))
     }
 
     /// Commits a change: waits until it is durable.
@@ -143,29 +154,55 @@ impl Committer {
     ///
     /// # Errors
     /// [`CommitError`].
-    #[expect(clippy::unused_async, reason = "the signature that is to come")]
-    pub async fn commit(&self, _change: Change) -> Result<Receipt, CommitError> {
-        Err(CommitError::Unavailable)
+    pub async fn commit(&self, change: Change) -> Result<Receipt, CommitError> {
+        let (sender, answer) = oneshot::channel();
+        let pushed = self.0.queue.push(Pending::new(change, sender)?);
+        if pushed == Err(CommitError::Overloaded) {
+            add(&self.0.counters.overloaded, 1);
+        }
+        pushed?;
+        tokio::select! {
+            biased;
+            answer = answer => answer.unwrap_or(Err(CommitError::Unavailable)),
+            _ = self.fault() => Err(CommitError::Unavailable),
+        }
     }
 
     /// Figures since the start.
     #[must_use]
     pub fn stats(&self) -> CommitStats {
-        CommitStats::default()
+        self.0.counters.read(self.0.queue.depth())
     }
 
-    /// Waits until the committer has stopped for good by a fault. Without one it never returns.
+    /// Waits until the committer has stopped for good by a fault. Without one this never returns.
     pub async fn fault(&self) -> Fault {
-        std::future::pending().await
+        self.0.fault().await
     }
 
     /// The number of groups committed so far, and news of each: for those who follow a log.
     #[must_use]
-    pub fn progress(&self) -> tokio::sync::watch::Receiver<u64> {
-        tokio::sync::watch::channel(0).1
+    pub fn progress(&self) -> watch::Receiver<u64> {
+        self.0.progress.subscribe()
     }
 
-    /// Takes nothing more, commits what waits, and returns when that is done.
-    #[expect(clippy::unused_async, reason = "the signature that is to come")]
-    pub async fn shutdown(&self) {}
+    /// Takes nothing more, commits what waits, and returns when that is done or has failed.
+    pub async fn shutdown(&self) {
+        self.0.queue.close();
+        tokio::select! {
+            () = self.0.ended() => {}
+            _ = self.fault() => {}
+        }
+    }
+}
+
+impl Drop for Committer {
+    fn drop(&mut self) {
+        self.0.queue.close();
+    }
+}
+
+impl fmt::Debug for Committer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Committer({} waiting)", self.0.queue.depth())
+    }
 }
