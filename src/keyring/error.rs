@@ -23,10 +23,12 @@ pub enum KeyringError {
     #[error("version {} of the tenant's key is destroyed", .0.0)]
     KeyDestroyed(KekVersion),
     /// A tenant's key has as many versions as a row holds.
-    #[error("the tenant's key has {max} versions that are not destroyed, which is the most there can be")]
+    #[error("a tenant's key can have {living} versions that are not destroyed, and {listed} in all")]
     TooManyVersions {
-        /// The bound.
-        max: usize,
+        /// The bound on versions that are not destroyed.
+        living: usize,
+        /// The bound on all versions there ever were.
+        listed: usize,
     },
     /// The store was written in a format that this program does not know.
     #[error("the store has format version {found}; this program knows version {known}")]

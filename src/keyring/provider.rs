@@ -66,6 +66,9 @@ pub enum ProviderError {
     /// What it was given does not unwrap.
     #[error("what is stored does not unwrap")]
     Rejected,
+    /// The secret is larger than [`PROVIDER_SECRET_BYTES`].
+    #[error("it wraps at most {PROVIDER_SECRET_BYTES} bytes")]
+    TooLarge,
     /// It could not be reached or could not work; asking again later may help.
     #[error("{0}")]
     Unavailable(String),

@@ -8,7 +8,7 @@
 //! Names appear blinded only. The parts that follow the tenant id are what a record's [`Place`](crate::crypto::Place) binds.
 
 use crate::crypto::Blinded;
-use crate::model::{TenantId, Timestamp};
+use crate::model::{StoreId, TenantId, Timestamp};
 
 /// The tables, by the first byte of their keys.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -90,6 +90,12 @@ impl Key {
         self.0.get(TENANT_END..).unwrap_or_default()
     }
 
+    /// The part that follows the table's byte, of any key.
+    #[must_use]
+    pub fn within_table(&self) -> &[u8] {
+        self.0.get(1..).unwrap_or_default()
+    }
+
     /// The tenant, of a key in a tenant's table.
     #[must_use]
     pub fn tenant(&self) -> Option<TenantId> {
@@ -105,7 +111,7 @@ impl std::fmt::Debug for Key {
 
 /// Makes keys, one function a kind of row.
 pub mod keys {
-    use super::{Blinded, Key, SESSION_END, SessionPart, Table, TenantId, Timestamp};
+    use super::{Blinded, Key, SESSION_END, SessionPart, StoreId, Table, TenantId, Timestamp};
 
     fn key(table: Table, parts: &[&[u8]]) -> Key {
         let mut bytes = vec![table as u8];
@@ -119,6 +125,39 @@ pub mod keys {
     #[must_use]
     pub fn meta(name: &'static str) -> Key {
         key(Table::Meta, &[name.as_bytes()])
+    }
+
+    /// Where the store's id stands: in the key of a marker row.
+    #[must_use]
+    pub fn store_ids() -> Vec<u8> {
+        key(Table::Meta, &[b"store/"]).0
+    }
+
+    /// The marker row that names the store.
+    #[must_use]
+    pub fn store_id(store: StoreId) -> Key {
+        key(Table::Meta, &[b"store/", &store.0])
+    }
+
+    /// All rows of root epoch keys.
+    #[must_use]
+    pub fn roots() -> Vec<u8> {
+        key(Table::Meta, &[b"root/"]).0
+    }
+
+    /// A row of a root epoch key: number 0 is its commitment, the others are its recipients' stanzas. `plain` is what the
+    /// row says openly.
+    #[must_use]
+    pub fn root(epoch: u32, number: u8, plain: &[u8]) -> Key {
+        key(Table::Meta, &[b"root/", &epoch.to_be_bytes(), &[number], plain])
+    }
+
+    /// Epoch, number and plain part of a row of a root epoch key.
+    #[must_use]
+    pub fn root_parts(row: &Key) -> Option<(u32, u8, &[u8])> {
+        let (epoch, rest) = row.as_bytes().strip_prefix(&roots()[..])?.split_first_chunk()?;
+        let (number, plain) = rest.split_first()?;
+        Some((u32::from_be_bytes(*epoch), *number, plain))
     }
 
     /// The directory row of a tenant's name, blinded under the server's index key.
