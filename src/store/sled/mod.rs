@@ -18,6 +18,8 @@ mod chunk;
 mod files;
 mod open;
 
+use std::any::Any;
+use std::io::{self, ErrorKind};
 use std::mem::ManuallyDrop;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
@@ -108,7 +110,7 @@ impl SledEngine {
     /// [`EngineError::Refused`] when another process has the store, it was made by another version, its directory is open to others, or has
     /// blobs; [`EngineError::Corrupt`] names what is damaged; [`EngineError::Io`] when the system refuses.
     pub fn open(options: &SledOptions) -> Result<Self, EngineError> {
-        let writer = contained("opening", || open::open(options)).map_err(open::as_damage)?;
+        let writer = contained("opening", || open::open(options)).map_err(as_damage)?;
         Ok(Self {
             tree: RwLock::new(Some(ManuallyDrop::new(writer.db.clone()))),
             control: ControlRows::new(options.control_rows),
@@ -254,9 +256,11 @@ impl SledEngine {
         operation: &'static str,
         read: impl FnOnce() -> Result<T, EngineError>,
     ) -> Result<T, EngineError> {
-        catch_unwind(AssertUnwindSafe(read)).unwrap_or_else(|panic| {
-            self.fail();
-            Err(panicked(operation, panic.as_ref()))
+        contained(operation, read).map_err(|error| {
+            if is_panic(&error) {
+                self.fail();
+            }
+            as_damage(error)
         })
     }
 
@@ -443,21 +447,38 @@ fn contained<T>(
     catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|panic| Err(panicked(operation, panic.as_ref())))
 }
 
-fn panicked(operation: &'static str, panic: &(dyn std::any::Any + Send)) -> EngineError {
+fn panicked(operation: &'static str, panic: &(dyn Any + Send)) -> EngineError {
     let message = panic.downcast_ref::<String>().map(String::as_str);
     let message = message.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no message");
-    let source = std::io::Error::other(open::LibraryPanic(message.to_owned()));
-    EngineError::Io { operation, source }
+    EngineError::Io { operation, source: io::Error::other(LibraryPanic(message.to_owned())) }
+}
+
+/// A panic of the library, as the source of an I/O error.
+#[derive(Debug, thiserror::Error)]
+#[error("the storage library panicked: {0}")]
+struct LibraryPanic(String);
+
+fn is_panic(error: &EngineError) -> bool {
+    let panicked = |source: &io::Error| source.get_ref().is_some_and(|inner| inner.is::<LibraryPanic>());
+    matches!(error, EngineError::Io { source, .. } if panicked(source))
+}
+
+/// Names the panic of a call that only reads: the library could not make sense of its files.
+fn as_damage(error: EngineError) -> EngineError {
+    if is_panic(&error) { EngineError::Corrupt { what: error.to_string() } } else { error }
 }
 
 fn too_large() -> EngineError {
-    let source = std::io::Error::new(std::io::ErrorKind::InvalidInput, "a row of 4 GiB or more");
+    let source = io::Error::new(ErrorKind::InvalidInput, "a row of 4 GiB or more");
     EngineError::Io { operation: "splitting a row", source }
 }
 
 /// Names an error of the library.
 fn failed(operation: &'static str, error: sled::Error) -> EngineError {
     match error {
+        sled::Error::Io(source) if source.kind() == ErrorKind::UnexpectedEof => {
+            EngineError::Corrupt { what: "its log, the file `db`, ends early".to_owned() }
+        }
         sled::Error::Io(source) => EngineError::Io { operation, source },
         sled::Error::Corruption { at, .. } => {
             let at = at.map_or_else(|| "an unknown place".to_owned(), |at| format!("offset {}", at.lid()));

@@ -1,7 +1,5 @@
 //! Opening a store: the library's settings, and the checks that it does not make.
 
-use std::fmt;
-
 use sled::{Config, Db, Mode};
 
 use super::files::Directory;
@@ -71,31 +69,4 @@ fn rolled_back(found: u64, acknowledged: u64) -> EngineError {
          older file was put in its place"
     );
     EngineError::Corrupt { what }
-}
-
-/// A panic of the library, as the source of an I/O error.
-#[derive(Debug)]
-pub(super) struct LibraryPanic(pub(super) String);
-
-impl fmt::Display for LibraryPanic {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "the storage library panicked: {}", self.0)
-    }
-}
-
-impl std::error::Error for LibraryPanic {}
-
-/// When opening, the library panics at files that it cannot make sense of, and finds them too short.
-pub(super) fn as_damage(error: EngineError) -> EngineError {
-    match error {
-        EngineError::Io { source, .. }
-            if source.get_ref().is_some_and(|inner| inner.is::<LibraryPanic>()) =>
-        {
-            EngineError::Corrupt { what: source.to_string() }
-        }
-        EngineError::Io { source, .. } if source.kind() == std::io::ErrorKind::UnexpectedEof => {
-            EngineError::Corrupt { what: "a file ends early".to_owned() }
-        }
-        other => other,
-    }
 }
