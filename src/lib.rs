@@ -2,6 +2,7 @@
 pub mod audit;
 pub mod auth;
 pub mod commit;
+pub mod api;
 pub mod crypto;
 pub mod env;
 pub mod keyring;
