@@ -5,3 +5,4 @@ pub mod env;
 pub mod model;
 pub mod proto;
 pub mod store;
+pub mod telemetry;

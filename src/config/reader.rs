@@ -116,7 +116,7 @@ impl<'d> Section<'d> {
             let number = value.as_integer().ok_or(Problem::Type { expected: "a whole number" })?;
             // What is no usize (negative, or far too large) is outside every range.
             let number = usize::from_str_radix(number.as_str(), number.radix()).ok();
-            number.filter(|number| (min..=max).contains(number)).ok_or_else(|| out_of_range(min, max))
+            number.filter(|number| (min..=max).contains(number)).ok_or_else(|| out_of_range(&min, &max))
         })
         .unwrap_or(default)
     }
@@ -131,7 +131,7 @@ impl<'d> Section<'d> {
     ) -> ByteSize {
         self.read(name, |value| {
             let size = value.as_str().and_then(parse_byte_size).ok_or(Problem::NotASize)?;
-            if (min..=max).contains(&size) { Ok(size) } else { Err(out_of_range(min, max)) }
+            if (min..=max).contains(&size) { Ok(size) } else { Err(out_of_range(&min, &max)) }
         })
         .unwrap_or(default)
     }
@@ -147,7 +147,7 @@ impl<'d> Section<'d> {
         let show = humantime::format_duration;
         self.read(name, |value| {
             let span = value.as_str().and_then(parse_duration).ok_or(Problem::NotADuration)?;
-            if (min..=max).contains(&span) { Ok(span) } else { Err(out_of_range(show(min), show(max))) }
+            if (min..=max).contains(&span) { Ok(span) } else { Err(out_of_range(&show(min), &show(max))) }
         })
         .unwrap_or(default)
     }
@@ -232,7 +232,7 @@ fn path(value: &DeValue<'_>, base: &Path) -> Result<PathBuf, Problem> {
     Ok(base.join(text))
 }
 
-fn out_of_range(min: impl ToString, max: impl ToString) -> Problem {
+fn out_of_range(min: &impl ToString, max: &impl ToString) -> Problem {
     Problem::OutOfRange { min: min.to_string(), max: max.to_string() }
 }
 
