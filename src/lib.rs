@@ -1,6 +1,7 @@
 //! Strongroom: an encrypted context store for MCP servers.
 pub mod config;
 pub mod crypto;
+pub mod dev;
 pub mod env;
 pub mod model;
 pub mod proto;

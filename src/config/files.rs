@@ -7,9 +7,12 @@ use std::path::Path;
 
 use super::{Mistake, Problem};
 
-/// Bits that a secret's mode must not have: writing by the group, anything by others. The group may read, because that is
-/// how Kubernetes hands secrets to a process that is not root.
-const OPEN: u32 = 0o027;
+/// Bits that the mode of a private key must not have: writing by the group, anything by others. The group may read,
+/// because that is how Kubernetes hands secrets to a process that is not root.
+pub(super) const PRIVATE_KEY: u32 = 0o027;
+
+/// Bits that the mode of a keyring file must not have; its reader refuses the same.
+pub(super) const KEYRING: u32 = 0o077;
 
 /// The text of a file of at most `max` bytes.
 pub(super) fn read_text(path: &Path, max: u64) -> Result<String, Mistake> {
@@ -30,13 +33,13 @@ pub(super) fn check_public(field: &str, path: &Path) -> Option<Mistake> {
     regular_file(path).err().map(|problem| mistake(field, problem))
 }
 
-/// A file that nobody else may get at.
-pub(super) fn check_secret(field: &str, path: &Path) -> Option<Mistake> {
+/// A file whose mode has none of the bits of `forbidden`.
+pub(super) fn check_secret(field: &str, path: &Path, forbidden: u32) -> Option<Mistake> {
     let problem = match regular_file(path) {
         Err(problem) => problem,
         Ok(metadata) => {
             let mode = metadata.permissions().mode() & 0o7777;
-            if mode & OPEN == 0 {
+            if mode & forbidden == 0 {
                 return None;
             }
             Problem::OpenToOthers { path: path.to_owned(), mode }
@@ -97,19 +100,19 @@ mod tests {
 
     #[test]
     fn a_file_whose_secrets_are_closed_is_loaded() {
-        let dir = written(&[("c", 0o644), ("k", 0o600), ("r", 0o440), ("p", 0o644)]);
+        let dir = written(&[("c", 0o644), ("k", 0o440), ("r", 0o600), ("p", 0o644)]);
         assert_eq!(load(dir.path()).unwrap().root.keyring, dir.path().join("r"));
     }
 
     #[test]
     fn missing_and_open_files_are_all_named() {
-        let dir = written(&[("k", 0o644), ("r", 0o620), ("d", 0o600)]);
+        let dir = written(&[("k", 0o644), ("r", 0o440), ("d", 0o600)]);
         let errors = load(dir.path()).unwrap_err();
         let [certificate, key, store, keyring, recovery] = errors.mistakes() else { panic!("{errors}") };
         let missing = |name| Problem::Unreadable { path: dir.path().join(name), kind: ErrorKind::NotFound };
         assert_eq!((certificate.problem.clone(), recovery.problem.clone()), (missing("c"), missing("p")));
         assert_eq!(key.problem, Problem::OpenToOthers { path: dir.path().join("k"), mode: 0o644 });
-        assert_eq!(keyring.problem, Problem::OpenToOthers { path: dir.path().join("r"), mode: 0o620 });
+        assert_eq!(keyring.problem, Problem::OpenToOthers { path: dir.path().join("r"), mode: 0o440 });
         assert_eq!(store.problem, Problem::NotADirectory { path: dir.path().join("d") });
     }
 

@@ -203,11 +203,11 @@ impl Config {
     pub fn check_files(&self) -> Vec<Mistake> {
         let mut mistakes = Vec::new();
         mistakes.extend(files::check_public("tls.certificate", &self.tls.certificate));
-        mistakes.extend(files::check_secret("tls.key", &self.tls.key));
+        mistakes.extend(files::check_secret("tls.key", &self.tls.key, files::PRIVATE_KEY));
         mistakes
             .extend(self.tls.client_ca.iter().filter_map(|path| files::check_public("tls.client_ca", path)));
         mistakes.extend(files::check_directory("store.path", &self.store.path));
-        mistakes.extend(files::check_secret("root.keyring", &self.root.keyring));
+        mistakes.extend(files::check_secret("root.keyring", &self.root.keyring, files::KEYRING));
         mistakes
             .extend(self.root.recovery.iter().filter_map(|path| files::check_public("root.recovery", path)));
         mistakes

@@ -55,22 +55,24 @@ metrics! {
     /// Calls that the caller was not permitted to make.
     denials: Counter = "strongroom_authorization_denials_total", Counter::default();
 
-    /// Operations committed together.
-    commit_group_operations: Histogram = "strongroom_commit_group_operations", Histogram::of_counts();
-    /// Time from handing a group to the engine until it was durable.
-    commit_seconds: Histogram = "strongroom_commit_seconds", Histogram::of_durations();
-    /// Operations committed.
-    commit_operations: Counter = "strongroom_commit_operations_total", Counter::default();
+    /// Time that an operation waited from its hand-over to the committer until it was durable.
+    commit_wait_seconds: Histogram = "strongroom_commit_wait_seconds", Histogram::default();
     /// Groups committed.
     commit_groups: Counter = "strongroom_commit_groups_total", Counter::default();
+    /// Operations committed. Divided by the groups: how many shared one flush.
+    commit_operations: Counter = "strongroom_commit_operations_total", Counter::default();
+    /// Audit events committed.
+    commit_events: Counter = "strongroom_commit_events_total", Counter::default();
+    /// Bytes of keys and rows committed.
+    commit_bytes: Counter = "strongroom_commit_bytes_total", Counter::default();
     /// Operations whose expectations did not hold.
     commit_conflicts: Counter = "strongroom_commit_conflicts_total", Counter::default();
     /// Operations refused because the queue was full.
     commit_refused: Counter = "strongroom_commit_refused_total", Counter::default();
     /// Operations waiting for the committer.
     commit_queue_operations: Gauge = "strongroom_commit_queue_operations", Gauge::default();
-    /// Bytes of rows waiting for the committer.
-    commit_queue_bytes: Gauge = "strongroom_commit_queue_bytes", Gauge::default();
+    /// Operations refused because the access log could not be written. Anything but zero needs a person.
+    audit_failures: Counter = "strongroom_audit_failures_total", Counter::default();
 
     /// Stored bytes that did not open. Anything but zero needs a person.
     integrity_failures: Counter = "strongroom_integrity_failures_total", Counter::default();
@@ -189,7 +191,7 @@ impl RpcMetrics {
 
 impl MethodMetrics {
     fn new() -> Self {
-        Self { codes: Default::default(), seconds: Histogram::of_durations() }
+        Self { codes: Default::default(), seconds: Histogram::default() }
     }
 
     /// `OK` always, the other codes once they occurred.

@@ -62,72 +62,29 @@ impl Gauge {
     }
 }
 
-/// What a histogram's whole numbers are, and how they are shown.
-#[derive(Debug, Clone, Copy)]
-enum Unit {
-    /// Things.
-    Count,
-    /// Microseconds, shown as seconds.
-    Micros,
-}
-
-/// A distribution over fixed buckets.
-#[derive(Debug)]
+/// A distribution of durations over fixed buckets from 100 µs to 10 s.
+#[derive(Debug, Default)]
 pub struct Histogram {
-    unit: Unit,
-    /// Ascending; a value falls into the first bucket whose bound is not below it.
-    bounds: &'static [u64],
     /// One for each bound, and one for what lies above all.
-    buckets: Box<[AtomicU64]>,
+    buckets: [AtomicU64; BOUNDS.len() + 1],
     sum: AtomicU64,
 }
 
-/// Bounds for durations in microseconds: 100 µs to 10 s.
-const SECONDS: &[u64] = &[
+/// Upper bounds in microseconds, ascending; a duration falls into the first bucket whose bound is not below it.
+const BOUNDS: [u64; 16] = [
     100, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000,
     2_500_000, 5_000_000, 10_000_000,
 ];
 
-/// Bounds for counts: powers of two up to the largest group of a commit.
-const COUNTS: &[u64] = &[1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024];
-
 impl Histogram {
-    /// For durations from 100 µs to 10 s.
-    #[must_use]
-    pub fn of_durations() -> Self {
-        Self::new(Unit::Micros, SECONDS)
-    }
-
-    /// For counts from 1 to 1024.
-    #[must_use]
-    pub fn of_counts() -> Self {
-        Self::new(Unit::Count, COUNTS)
-    }
-
-    fn new(unit: Unit, bounds: &'static [u64]) -> Self {
-        let buckets = (0..=bounds.len()).map(|_| AtomicU64::new(0)).collect();
-        Self { unit, bounds, buckets, sum: AtomicU64::new(0) }
-    }
-
     /// Counts a duration.
     pub fn observe(&self, span: Duration) {
-        self.observe_count(u64::try_from(span.as_micros()).unwrap_or(u64::MAX));
-    }
-
-    /// Counts a number of things.
-    pub fn observe_count(&self, value: u64) {
-        let bucket = self.bounds.partition_point(|bound| *bound < value);
+        let micros = u64::try_from(span.as_micros()).unwrap_or(u64::MAX);
+        let bucket = BOUNDS.partition_point(|bound| *bound < micros);
         if let Some(bucket) = self.buckets.get(bucket) {
             bucket.fetch_add(1, Relaxed);
         }
-        self.sum.fetch_add(value, Relaxed);
-    }
-
-    fn show(&self, value: u64) -> String {
-        match self.unit {
-            Unit::Count => value.to_string(),
-            Unit::Micros => seconds(value),
-        }
+        self.sum.fetch_add(micros, Relaxed);
     }
 }
 
@@ -166,14 +123,14 @@ impl Render for Histogram {
     const KIND: &'static str = "histogram";
 
     fn samples(&self, out: &mut String, name: &str, labels: &str) {
-        let bounds = self.bounds.iter().map(|bound| self.show(*bound)).chain(["+Inf".to_owned()]);
+        let bounds = BOUNDS.iter().map(|bound| seconds(*bound)).chain(["+Inf".to_owned()]);
         let bucket_name = format!("{name}_bucket");
         let mut count = 0;
         for (bound, bucket) in bounds.zip(&self.buckets) {
             count += bucket.load(Relaxed);
             sample(out, &bucket_name, &format!("{labels}le=\"{bound}\","), &count.to_string());
         }
-        sample(out, &format!("{name}_sum"), labels, &self.show(self.sum.load(Relaxed)));
+        sample(out, &format!("{name}_sum"), labels, &seconds(self.sum.load(Relaxed)));
         sample(out, &format!("{name}_count"), labels, &count.to_string());
     }
 }
@@ -209,41 +166,28 @@ mod tests {
 
     #[test]
     fn a_histogram_counts_into_the_first_bucket_that_holds_the_value_and_shows_running_sums() {
-        let histogram = Histogram::of_counts();
-        for value in [0, 1, 2, 3, 1024, 1025] {
-            histogram.observe_count(value);
+        let histogram = Histogram::default();
+        for micros in [0, 100, 101, 250, 10_000_000, 10_000_001] {
+            histogram.observe(Duration::from_micros(micros));
         }
-        let text = text(&histogram, "");
+        let text = text(&histogram, "a=\"b\",");
         for line in [
-            "m_bucket{le=\"1\"} 2",
-            "m_bucket{le=\"2\"} 3",
-            "m_bucket{le=\"4\"} 4",
-            "m_bucket{le=\"512\"} 4",
-            "m_bucket{le=\"1024\"} 5",
-            "m_bucket{le=\"+Inf\"} 6",
-            "m_sum 2055",
-            "m_count 6",
+            "m_bucket{a=\"b\",le=\"0.0001\"} 2",
+            "m_bucket{a=\"b\",le=\"0.00025\"} 4",
+            "m_bucket{a=\"b\",le=\"5\"} 4",
+            "m_bucket{a=\"b\",le=\"10\"} 5",
+            "m_bucket{a=\"b\",le=\"+Inf\"} 6",
+            "m_sum{a=\"b\"} 20.000452",
+            "m_count{a=\"b\"} 6",
         ] {
             assert!(text.lines().any(|found| found == line), "{line} in\n{text}");
         }
     }
 
     #[test]
-    fn durations_are_shown_in_seconds() {
-        let histogram = Histogram::of_durations();
-        histogram.observe(Duration::from_micros(1_500));
-        let text = text(&histogram, "a=\"b\",");
-        assert!(
-            text.contains("m_bucket{a=\"b\",le=\"0.001\"} 0\nm_bucket{a=\"b\",le=\"0.0025\"} 1\n"),
-            "{text}"
-        );
-        assert!(text.contains("m_sum{a=\"b\"} 0.0015\n") && text.contains("le=\"10\""), "{text}");
-        assert_eq!((seconds(0), seconds(10_000_000)), ("0".to_owned(), "10".to_owned()));
-    }
-
-    #[test]
-    fn bounds_ascend() {
-        assert!(SECONDS.is_sorted() && COUNTS.is_sorted());
+    fn durations_are_shown_in_seconds_and_bounds_ascend() {
+        assert_eq!([0, 1, 2_500, 10_000_000].map(seconds), ["0", "0.000001", "0.0025", "10"]);
+        assert!(BOUNDS.is_sorted());
     }
 
     #[test]
