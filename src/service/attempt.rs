@@ -83,8 +83,8 @@ impl Service {
     }
 
     /// Puts a request that was malformed on record.
-    pub async fn refuse(&self, caller: &Caller, error: Error) -> Failure {
-        self.system_attempt(caller, Operation::AuthorizationDeny).fail(error).await
+    pub async fn refuse(&self, caller: &Caller, operation: Operation, error: Error) -> Failure {
+        self.system_attempt(caller, operation).fail(error).await
     }
 
     /// Begins a use case on a tenant.
@@ -167,18 +167,18 @@ impl Service {
         log
     }
 
-    /// Puts a refused authentication on record, if the aggregation lets it through.
-    pub async fn record_server_event(&self, event: Event) -> Result<Receipt, CommitError> {
-        let log = Arc::clone(&self.system_log);
-        self.committer
-            .commit(Change { batch: Batch::default(), events: vec![(log, event)], committed: None })
-            .await
-    }
-
-    /// The pseudonym of an address in the server's own log.
-    #[must_use]
-    pub fn address_pseudonym(&self, address: std::net::IpAddr) -> crate::audit::Pseudonym {
-        self.system_log.pseudonym(domain::ADDRESS, &[address.to_string().as_bytes()])
+    /// Puts a refused authentication on record; those from one address and minute become one event.
+    ///
+    /// # Errors
+    /// [`Error`] when the access log cannot be written.
+    pub async fn record_refusal(&self, address: std::net::IpAddr) -> Result<(), Error> {
+        let ip = self.system_log.pseudonym(domain::ADDRESS, &[address.to_string().as_bytes()]);
+        let now = self.clock.now();
+        let events = self.refusals.lock().unwrap_or_else(PoisonError::into_inner).record(ip, now);
+        for event in events {
+            Attempt { service: self, log: Arc::clone(&self.system_log), event }.record().await?;
+        }
+        Ok(())
     }
 }
 
@@ -253,6 +253,17 @@ impl Attempt<'_> {
     pub(super) async fn close<T>(self, outcome: Result<(T, Receipt), Error>) -> Result<Answer<T>, Failure> {
         match outcome {
             Ok((value, receipt)) => Ok(Answer { value, receipt }),
+            Err(error) => Err(self.fail(error).await),
+        }
+    }
+
+    /// The same for what may have nothing to record.
+    pub(super) async fn close_part<T>(
+        self,
+        outcome: Result<(T, Option<Receipt>), Error>,
+    ) -> Result<(T, Option<Receipt>), Failure> {
+        match outcome {
+            Ok(part) => Ok(part),
             Err(error) => Err(self.fail(error).await),
         }
     }

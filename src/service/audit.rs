@@ -181,7 +181,7 @@ impl From<LogError> for Error {
     fn from(error: LogError) -> Self {
         match error {
             LogError::Engine(error) => error.into(),
-            LogError::Integrity | LogError::Damaged { .. } | LogError::RootMismatch => Self::Integrity,
+            LogError::Integrity | LogError::Damaged { .. } | LogError::HeadMismatch => Self::Integrity,
             LogError::OtherEpoch { .. } => Self::Unavailable,
         }
     }

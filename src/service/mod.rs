@@ -31,6 +31,8 @@ use std::collections::HashMap;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex};
 
+pub use crate::audit::{Filter, LogLine, Operation, OperationSet, Order, Outcome, OutcomeSet};
+pub use crate::commit::Receipt;
 pub use audit::{AuditPage, AuditQuery, AuditTail};
 pub use entry::Reading;
 pub use error::{Error, Failure, Problem};
