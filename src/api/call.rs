@@ -72,10 +72,7 @@ impl Call {
     }
 
     /// Converts the outcome; what was malformed is put on record first.
-    pub(super) async fn finish<T>(
-        &self,
-        outcome: Result<Answer<T>, Refusal>,
-    ) -> Result<Response<T>, Status> {
+    pub(super) async fn finish<T>(&self, outcome: Result<Answer<T>, Refusal>) -> Result<Response<T>, Status> {
         match outcome {
             Ok(Answer { value, receipt }) => Ok(self.stamped(value, Some(receipt))),
             Err(refused) => Err(self.refused(refused).await),
@@ -99,9 +96,9 @@ impl Call {
         refusal(&failure)
     }
 
-    /// When the caller's credentials end.
-    pub(super) fn credentials_end(&self) -> crate::model::Timestamp {
-        self.caller.principal.expires()
+    /// How long the caller's credentials are still good.
+    pub(super) fn credentials_left(&self) -> crate::model::Duration {
+        self.caller.principal.expires().since(self.service.now())
     }
 }
 

@@ -12,7 +12,9 @@ use super::{convert, parse};
 use crate::model::Revision;
 use crate::proto::v1;
 use crate::proto::v1::context_service_server::ContextService;
-use crate::service::{Answer, CreateSession, LastEvent, Lifetime, NewEvent, Operation, Service, UpdateSession};
+use crate::service::{
+    Answer, CreateSession, LastEvent, Lifetime, NewEvent, Operation, Service, UpdateSession,
+};
 
 /// Answers the calls of `ContextService`.
 #[derive(Clone)]
@@ -96,10 +98,7 @@ impl ContextService for Context {
                     absolute: parse::update_expiry(message.expiration)?,
                     idle: message.idle_ttl.map(|idle| parse::duration("idle_ttl", idle)).transpose()?,
                 },
-                labels: message
-                    .labels
-                    .map(|labels| parse::labels("labels", labels.labels))
-                    .transpose()?,
+                labels: message.labels.map(|labels| parse::labels("labels", labels.labels)).transpose()?,
                 expect: Revision::new(message.expect_revision),
             };
             let answer = self.service.update_session(&permit, &name, &update, repeat).await?;
@@ -217,8 +216,7 @@ impl ContextService for Context {
             };
             let name = parse::session(session)?;
             let delete = parse::delete(parse::required("delete", message.delete)?)?;
-            let answer =
-                self.service.delete_entry(&permit, &name, &delete, reading.as_ref(), repeat).await?;
+            let answer = self.service.delete_entry(&permit, &name, &delete, reading.as_ref(), repeat).await?;
             Ok(answer.map(|(revision, entry)| v1::DeleteEntryResponse {
                 revision,
                 entry: entry.map(convert::entry),
@@ -283,8 +281,7 @@ impl ContextService for Context {
             let session = parse::required("session", message.session)?;
             let permit = call.permit(&session.tenant).await?;
             let name = parse::session(session)?;
-            let writes =
-                message.writes.into_iter().map(parse::write).collect::<Result<Vec<_>, _>>()?;
+            let writes = message.writes.into_iter().map(parse::write).collect::<Result<Vec<_>, _>>()?;
             let answer = self.service.write_batch(&permit, &name, &writes, repeat).await?;
             Ok(answer.map(|revisions| {
                 let results = writes.iter().zip(revisions).map(|(write, revision)| v1::WriteResult {
@@ -316,8 +313,7 @@ impl ContextService for Context {
                 id if id == NO_EVENT => LastEvent::None,
                 id => LastEvent::Id(id),
             };
-            let answer =
-                self.service.append_events(&permit, &name, &stream, &events, &last, repeat).await?;
+            let answer = self.service.append_events(&permit, &name, &stream, &events, &last, repeat).await?;
             Ok(answer.map(|event_ids| v1::AppendEventsResponse { event_ids }))
         };
         let outcome: Result<Answer<_>, Refusal> = outcome.await;
@@ -376,4 +372,3 @@ fn new_event(event: v1::NewEvent) -> Result<NewEvent, crate::service::Error> {
         content_type: parse::content_type("events.content_type", event.content_type)?,
     })
 }
-

@@ -53,15 +53,14 @@ fn draft(error: &Error) -> Draft {
         Error::LastEventMismatch => begin(Code::Aborted, ErrorReason::LastEventMismatch),
         Error::TokenNotFound => begin(Code::NotFound, ErrorReason::TokenNotFound),
         Error::RequestIdReused => begin(Code::InvalidArgument, ErrorReason::RequestIdReused),
-        Error::PermissionDenied(scope) => begin(Code::PermissionDenied, ErrorReason::PermissionDenied)
-            .metadata("scope", scope.name()),
+        Error::PermissionDenied(scope) => {
+            begin(Code::PermissionDenied, ErrorReason::PermissionDenied).metadata("scope", scope.name())
+        }
         Error::ViewNotPermitted => begin(Code::PermissionDenied, ErrorReason::ViewNotPermitted),
         Error::KeyDisabled => begin(Code::FailedPrecondition, ErrorReason::KeyDisabled),
         Error::KeyDestroyed => begin(Code::FailedPrecondition, ErrorReason::KeyDestroyed),
         Error::QuotaExceeded { .. } => begin(Code::ResourceExhausted, ErrorReason::QuotaExceeded),
-        Error::Overloaded => {
-            begin(Code::ResourceExhausted, ErrorReason::Overloaded).retry_after(RETRY_AFTER)
-        }
+        Error::Overloaded => begin(Code::ResourceExhausted, ErrorReason::Overloaded).retry_after(RETRY_AFTER),
         Error::AuditUnavailable => begin(Code::Unavailable, ErrorReason::AuditUnavailable),
         Error::StorageFull => begin(Code::ResourceExhausted, ErrorReason::StorageFull),
         Error::Integrity => begin(Code::DataLoss, ErrorReason::IntegrityFailure),

@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use http::header::AUTHORIZATION;
-use http::{HeaderMap, Request, Response};
+use http::{Extensions, HeaderMap, Request, Response};
 use tonic::body::Body;
 use tonic::{Code, Status};
 
@@ -34,16 +34,15 @@ impl Identify {
         Self { authenticator, service }
     }
 
-    async fn caller(&self, request: &Request<Body>) -> Result<Caller, Status> {
-        let source =
-            request.extensions().get::<Peer>().map(|peer| Source { address: peer.address.ip() });
-        let credentials = match credentials(request.headers()) {
+    async fn caller(&self, headers: &HeaderMap, extensions: &Extensions) -> Result<Caller, Status> {
+        let source = extensions.get::<Peer>().map(|peer| Source { address: peer.address.ip() });
+        let credentials = match credentials(headers) {
             Ok(credentials) => credentials,
             Err(error) => return Err(self.refuse(source, error).await),
         };
         match self.authenticator.authenticate(&credentials).await {
             Ok(principal) => {
-                let correlation = request.extensions().get::<Correlation>();
+                let correlation = extensions.get::<Correlation>();
                 let trace = correlation.and_then(|correlation| correlation.trace).map(|trace| trace.id);
                 Ok(Caller { principal, source, trace })
             }
@@ -67,10 +66,13 @@ impl Identify {
 impl Step for Identify {
     async fn run<S: Rpc>(&self, mut request: Request<Body>, mut next: S) -> Response<Body> {
         if request.uri().path().starts_with(OURS) {
-            match self.caller(&request).await {
-                Ok(caller) => request.extensions_mut().insert(Arc::new(caller)),
+            let (head, body) = request.into_parts();
+            let caller = match self.caller(&head.headers, &head.extensions).await {
+                Ok(caller) => caller,
                 Err(refusal) => return refusal.into_http(),
             };
+            request = Request::from_parts(head, body);
+            request.extensions_mut().insert(Arc::new(caller));
             // The token has done its work: nothing behind this can log or store it.
             request.headers_mut().remove(AUTHORIZATION);
         }

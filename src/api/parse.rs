@@ -12,8 +12,8 @@ use crate::model::{
 };
 use crate::proto::v1;
 use crate::service::{
-    DeleteEntry, Error, Filter, Operation, OperationSet, Order, Outcome, OutcomeSet, PageRequest, Problem,
-    PutEntry, Repeat, SessionName, WriteEntry,
+    DeleteEntry, Error, Filter, OperationSet, Order, Outcome, OutcomeSet, PageRequest, Problem, PutEntry,
+    Repeat, SessionName, WriteEntry,
 };
 
 type Parsed<T> = Result<T, Error>;
@@ -251,9 +251,7 @@ fn operations(patterns: &[String]) -> Parsed<OperationSet> {
     }
     let mut set = OperationSet::NONE;
     for pattern in patterns {
-        set = set
-            .with_pattern(pattern)
-            .map_err(|_| Error::invalid("filter.operations", Problem::Unknown))?;
+        set = set.with_pattern(pattern).map_err(|_| Error::invalid("filter.operations", Problem::Unknown))?;
     }
     Ok(set)
 }
@@ -278,9 +276,6 @@ pub(super) fn order(order: i32) -> Parsed<Order> {
         Err(_) => Err(Error::invalid("order", Problem::Unknown)),
     }
 }
-
-/// The operation that is recorded for a call that could not even be parsed.
-pub(super) const UNPARSED: Operation = Operation::AuthorizationDeny;
 
 /// A UUID as text, of its bytes.
 pub(super) fn uuid_text(bytes: [u8; 16]) -> String {

@@ -7,7 +7,7 @@ use super::view::{Answer, SessionName};
 use super::{Error, Failure, Service, TENANTS_IN_MEMORY};
 use crate::audit::{Actor, Event, LogKeys, Operation, Reason, Resource, Source};
 use crate::auth::{Action, Caller, Permit, Target, authorize};
-use crate::commit::{Change, CommitError, Receipt};
+use crate::commit::{Change, Receipt};
 use crate::keyring::{Keyring, Tenant};
 use crate::model::{Revision, TenantName, TenantRef};
 use crate::store::Batch;
@@ -173,8 +173,47 @@ impl Service {
     /// [`Error`] when the access log cannot be written.
     pub async fn record_refusal(&self, address: std::net::IpAddr) -> Result<(), Error> {
         let ip = self.system_log.pseudonym(domain::ADDRESS, &[address.to_string().as_bytes()]);
-        let now = self.clock.now();
-        let events = self.refusals.lock().unwrap_or_else(PoisonError::into_inner).record(ip, now);
+        let mut event = Event::new(Operation::AuthenticationFail).denied(Reason::Unauthenticated);
+        event.source = Some(Source { ip, tls: None });
+        self.record_own(self.refusals.record(event, self.clock.now())).await
+    }
+
+    /// Puts counted refusals of past minutes on record.
+    pub(super) async fn record_past_refusals(&self) -> Result<(), Error> {
+        self.record_own(self.refusals.flush(self.clock.now())).await
+    }
+
+    /// Puts everything on record that was only counted so far, and that the server stops.
+    ///
+    /// # Errors
+    /// [`Error`] when the access log cannot be written.
+    pub async fn record_stop(&self) -> Result<(), Error> {
+        self.record_own(self.refusals.finish()).await?;
+        self.own_server_attempt(Operation::SystemStop).record().await.map(|_| ())
+    }
+
+    /// Puts on record that the server has started.
+    ///
+    /// # Errors
+    /// [`Error`] when the access log cannot be written.
+    pub async fn record_start(&self) -> Result<(), Error> {
+        self.own_server_attempt(Operation::SystemStart).record().await.map(|_| ())
+    }
+
+    /// Puts a jump of the wall clock on record, when there was one.
+    pub(super) async fn record_clock(&self) -> Result<(), Error> {
+        let Some(jump) = self.clock.take_jump() else {
+            return Ok(());
+        };
+        tracing::error!(
+            expected_ms = jump.expected.as_millis(),
+            found_ms = jump.found.as_millis(),
+            "the wall clock jumped and is not followed"
+        );
+        self.own_server_attempt(Operation::SystemClock).record().await.map(|_| ())
+    }
+
+    async fn record_own(&self, events: Vec<Event>) -> Result<(), Error> {
         for event in events {
             Attempt { service: self, log: Arc::clone(&self.system_log), event }.record().await?;
         }
