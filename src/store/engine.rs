@@ -89,6 +89,14 @@ impl ScanRange {
     }
 }
 
+/// The least bytes above everything that begins with `prefix`; none when nothing is.
+pub(super) fn prefix_end(prefix: &[u8]) -> Option<Vec<u8>> {
+    let last = prefix.iter().rposition(|byte| *byte != u8::MAX)?;
+    let mut end = prefix.get(..=last)?.to_vec();
+    *end.last_mut()? += 1;
+    Some(end)
+}
+
 /// Rows in the order of the scan.
 pub type ScanPage = Vec<(Key, Row)>;
 
