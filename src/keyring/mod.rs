@@ -68,6 +68,7 @@ mod tenant;
 mod tests;
 mod wrap;
 
+use std::fmt;
 use std::sync::Arc;
 
 pub use error::{KeyFileProblem, KeyringError};
@@ -128,6 +129,18 @@ pub struct KeyringStats {
     pub tenants: MemoStats,
     /// Opened sessions.
     pub sessions: MemoStats,
+}
+
+impl fmt::Debug for Keyring {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Keyring").field("store", &self.store).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for SystemKeys {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SystemKeys(…)")
+    }
 }
 
 impl SystemKeys {
