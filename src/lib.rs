@@ -1,4 +1,5 @@
 //! Strongroom: an encrypted context store for MCP servers.
+pub mod cli;
 pub mod client;
 pub mod crypto;
 pub mod env;

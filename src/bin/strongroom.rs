@@ -1,1 +1,7 @@
-fn main() {}
+//! The command line; everything is in `strongroom::cli`.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    strongroom::cli::main()
+}

@@ -18,7 +18,9 @@ pub enum ArgumentError {
     #[error("expected a duration such as 90s, 15m, 24h or 7d, in whole milliseconds")]
     Duration,
     /// No point in time.
-    #[error("expected a time such as 2026-07-01T12:00:00Z, or a duration that counts back from now such as 15m")]
+    #[error(
+        "expected a time such as 2026-07-01T12:00:00Z, or a duration that counts back from now such as 15m"
+    )]
     Moment,
     /// No size.
     #[error("expected a size such as 512, 1KiB or 4MiB")]
@@ -76,6 +78,17 @@ pub enum ViewArg {
     Full,
 }
 
+impl ViewArg {
+    /// Its name on the command line.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Redacted => "redacted",
+            Self::Full => "full",
+        }
+    }
+}
+
 impl From<ViewArg> for View {
     fn from(view: ViewArg) -> Self {
         match view {
@@ -112,7 +125,8 @@ impl Moment {
 /// # Errors
 /// [`ArgumentError::Duration`].
 pub fn duration(text: &str) -> Result<Duration, ArgumentError> {
-    duration_or_zero(text).and_then(|span| if span.is_zero() { Err(ArgumentError::Duration) } else { Ok(span) })
+    duration_or_zero(text)
+        .and_then(|span| if span.is_zero() { Err(ArgumentError::Duration) } else { Ok(span) })
 }
 
 /// Takes a duration of whole milliseconds; a plain 0 is zero.
@@ -289,7 +303,9 @@ mod tests {
         }
         assert_eq!(moment("15m").unwrap().resolve(noon).as_millis(), 1_782_907_200_000 - 900_000);
         assert_eq!(moment("1h").unwrap().resolve(Timestamp::from_millis(5)).as_millis(), 0);
-        for wrong in ["", "yesterday", "2026-07-01", "2026-07-01T12:00:00", "2026-07-01T12:00:00+2:00", "é€€€€€Z"] {
+        for wrong in
+            ["", "yesterday", "2026-07-01", "2026-07-01T12:00:00", "2026-07-01T12:00:00+2:00", "é€€€€€Z"]
+        {
             assert_eq!(moment(wrong), Err(ArgumentError::Moment), "{wrong}");
         }
     }

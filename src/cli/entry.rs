@@ -1,13 +1,13 @@
 //! `strongroom entry`: values under names, read and replaced.
 
 use std::collections::BTreeMap;
-use std::ffi::OsString;
 use std::fs;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bytes::Bytes;
+use clap::builder::{OsStringValueParser, TypedValueParser as _};
 use clap::{Args, Subcommand};
 use futures_util::StreamExt as _;
 use serde::Serialize;
@@ -56,7 +56,7 @@ pub struct PutArgs {
     ///
     /// Beware: other users of this machine can see it in the list of processes, and your shell remembers it. Prefer a
     /// file or standard input.
-    #[arg(long, value_name = "TEXT", value_parser = clap::builder::OsStringValueParser::new().map(Literal::from), conflicts_with = "file")]
+    #[arg(long, value_name = "TEXT", value_parser = OsStringValueParser::new().map(Literal::from), conflicts_with = "file")]
     value: Option<Literal>,
     /// Only if the entry is absent, or has this revision
     #[arg(long, value_name = "absent|REVISION", value_parser = args::expect)]
@@ -199,7 +199,11 @@ impl DeleteArgs {
         let expect = self.expect.map_or(Expect::Any, Expect::Revision);
         if self.returned {
             let taken = session.take(self.key, self.view.into()).expect(expect).await;
-            return print_entry(&*taken.map_err(Failure::call("take the entry"))?, self.out.as_deref(), invocation);
+            return print_entry(
+                &*taken.map_err(Failure::call("take the entry"))?,
+                self.out.as_deref(),
+                invocation,
+            );
         }
         let deleted = session.delete(self.key.as_str()).expect(expect).await;
         let revision = deleted.map_err(Failure::call("delete the entry"))?.get();
@@ -209,9 +213,9 @@ impl DeleteArgs {
 
 impl WatchArgs {
     async fn run(self, invocation: &mut Invocation) -> Result<(), Failure> {
-        let mut watch = invocation.session(&self.session)?.watch();
+        let mut watch = invocation.session(&self.session)?.watch().patience(invocation.global().timeout);
         if let Some(span) = self.span {
-            watch = watch.max_duration(span);
+            watch = watch.watch_for(span);
         }
         let mut updates = watch.stream();
         let mut stream = invocation.console.stream(&[24]);
@@ -256,7 +260,9 @@ fn print_entry(entry: &Entry, out: Option<&Path>, invocation: &mut Invocation) -
     }
     if invocation.json() {
         let metadata = EntryRecord::from(&entry.metadata);
-        return invocation.console.record(&FullRecord { metadata, value: output::Content::from(&entry.value) });
+        return invocation
+            .console
+            .record(&FullRecord { metadata, value: output::Content::from(&entry.value) });
     }
     invocation.console.raw(&entry.value)
 }

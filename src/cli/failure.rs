@@ -67,6 +67,14 @@ pub enum Failure {
         /// The bound.
         most: usize,
     },
+    /// There is too much of something.
+    #[error("there are more than {most} {what}")]
+    TooMany {
+        /// What there is too much of.
+        what: &'static str,
+        /// The bound.
+        most: usize,
+    },
     /// A file cannot be read or written.
     #[error("{} cannot be {verb}: {source}", path.display())]
     File {
@@ -133,6 +141,7 @@ impl Failure {
             Self::Bench(error) => error.exit(),
             Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => Exit::Success,
             Self::TooLarge { .. }
+            | Self::TooMany { .. }
             | Self::File { .. }
             | Self::NotConfirmed { .. }
             | Self::NobodyToAsk
@@ -160,7 +169,9 @@ impl Failure {
             Self::Combination(_) | Self::Argument(_) | Self::Name { .. } => {
                 Some("add --help to see what the command takes".to_owned())
             }
-            Self::TooLarge { .. } => Some("split it into several entries or events".to_owned()),
+            Self::TooLarge { .. } | Self::TooMany { .. } => {
+                Some("split it into several entries or events".to_owned())
+            }
             Self::File { source, .. } if source.kind() == io::ErrorKind::AlreadyExists => {
                 Some("name a file that does not exist yet; this one is left as it is".to_owned())
             }
@@ -187,14 +198,18 @@ pub fn exit_of(error: &ClientError) -> Exit {
     }
 }
 
-fn hint_of(error: &ClientError) -> Option<String> {
+/// What to do about an error of the client, where that is known.
+#[must_use]
+pub fn hint_of(error: &ClientError) -> Option<String> {
     if let Some(hint) = hint_of_reason(error) {
         return Some(hint);
     }
     let hint = match (error, error.call().map(|call| call.origin())) {
         (ClientError::NoCaFile, _) => "set ca_file in the profile",
         (ClientError::NoEndpoint { .. }, _) => "set it in the profile",
-        (_, Some(Origin::NotConnected)) => "is the server running, and are endpoint, ca_file and server_name right? strongroomd dev starts one",
+        (_, Some(Origin::NotConnected)) => {
+            "is the server running, and are endpoint, ca_file and server_name right? strongroomd dev starts one"
+        }
         (_, Some(Origin::Deadline)) => "give it longer with --timeout; a mutation may still have happened",
         (_, Some(Origin::Broken)) => "a mutation may still have happened; read before you repeat it",
         (_, Some(Origin::NotSent)) => "run it again",
@@ -208,7 +223,9 @@ fn hint_of_reason(error: &ClientError) -> Option<String> {
     use ErrorReason as R;
     let hint = match error.reason() {
         R::TenantNotFound => "'strongroom tenant list' shows the tenants that your token may know of",
-        R::SessionNotFound => "check the handle, --tenant and --owner; a session of another owner looks like none",
+        R::SessionNotFound => {
+            "check the handle, --tenant and --owner; a session of another owner looks like none"
+        }
         R::SessionExpired => "create a new session; an expired one does not come back",
         R::EntryNotFound => "'strongroom entry list' shows the entries of the session",
         R::EventNotFound => "'strongroom event tail' without --after shows the stream from its first event",
@@ -221,10 +238,18 @@ fn hint_of_reason(error: &ClientError) -> Option<String> {
         R::KeyDestroyed | R::SensitivePurged => "this cannot be undone; what the key protected is gone",
         R::QuotaExceeded => "delete what is no longer needed, or ask the operator for more",
         R::RateLimited | R::Overloaded => return Some(later_hint(error)),
-        R::AuditUnavailable | R::StorageFull => "the operator must see to the server's disk; nothing was done",
-        R::IntegrityFailure => "stop, keep the files as they are, and tell the operator: stored bytes were changed",
-        R::ViewNotPermitted => "the full view needs a token with the scope read-full; --view redacted does not",
-        R::PermissionDenied => "the token lacks the scope or the tenant; name another token with --token-file",
+        R::AuditUnavailable | R::StorageFull => {
+            "the operator must see to the server's disk; nothing was done"
+        }
+        R::IntegrityFailure => {
+            "stop, keep the files as they are, and tell the operator: stored bytes were changed"
+        }
+        R::ViewNotPermitted => {
+            "the full view needs a token with the scope read-full; --view redacted does not"
+        }
+        R::PermissionDenied => {
+            "the token lacks the scope or the tenant; name another token with --token-file"
+        }
         R::Unauthenticated => "the token is unknown, expired or revoked; name a valid one with --token-file",
         R::RevisionBehind => "a replica lags, or the store was rolled back; ask the operator if it stays so",
         R::Unavailable => "the server is starting or stopping; run it again in a moment",

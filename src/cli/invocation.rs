@@ -6,7 +6,7 @@ use super::Global;
 use super::failure::Failure;
 use super::output::{Console, Format};
 use super::profile::{self, Profile};
-use crate::client::{Admin, Retries, SessionHandle, Strongroom, Tenant};
+use crate::client::{Admin, Builder, SessionHandle, Strongroom, Tenant};
 use crate::env::{Clock as _, SystemClock};
 use crate::model::{Owner, SessionId, TenantName, Timestamp};
 
@@ -76,7 +76,7 @@ impl Invocation {
     pub fn tenant(&self) -> Result<Tenant, Failure> {
         let profile = self.profile()?;
         let name = self.tenant_name(&profile)?;
-        self.data_client(&profile, Retries::default())?.tenant(name.as_str()).map_err(Failure::call("use the tenant"))
+        self.data_client(&profile, 1)?.tenant(name.as_str()).map_err(Failure::call("use the tenant"))
     }
 
     /// A session of that tenant, with the owner that was named.
@@ -85,7 +85,7 @@ impl Invocation {
     /// As [`Self::tenant`].
     pub fn session(&self, handle: &str) -> Result<SessionHandle, Failure> {
         let id = SessionId::new(handle).map_err(Failure::name("session"))?;
-        self.tenant()?.session(id.as_str(), self.owner()).map_err(Failure::call("use the session"))
+        Ok(self.tenant()?.session(id.as_str(), self.owner()))
     }
 
     /// The control plane.
@@ -96,28 +96,23 @@ impl Invocation {
         let profile = self.profile()?;
         let endpoint = profile.admin_endpoint.as_ref().ok_or_else(|| profile.unset("admin_endpoint"))?;
         let token = profile.admin_token_file.as_deref().or(profile.token_file.as_deref());
-        let builder = self.builder(&profile, token, Retries::default())?.admin_endpoint(endpoint.as_str());
-        builder.build().map(|client| client.admin()).map_err(Failure::call("set up the client"))
+        let builder = self.builder(&profile, token)?.admin_endpoint(endpoint.as_str());
+        builder.build().and_then(|client| client.admin()).map_err(Failure::call("set up the client"))
     }
 
-    /// A client of the data plane, with connections of its own.
+    /// A client of the data plane, over so many connections.
     ///
     /// # Errors
     /// [`Failure::Profile`] or [`Failure::Call`].
-    pub fn data_client(&self, profile: &Profile, retries: Retries) -> Result<Strongroom, Failure> {
-        let builder = self.builder(profile, profile.token_file.as_deref(), retries)?;
+    pub fn data_client(&self, profile: &Profile, connections: usize) -> Result<Strongroom, Failure> {
+        let builder = self.builder(profile, profile.token_file.as_deref())?.connections(connections);
         builder.endpoint(profile.endpoint.as_str()).build().map_err(Failure::call("set up the client"))
     }
 
-    fn builder(
-        &self,
-        profile: &Profile,
-        token: Option<&Path>,
-        retries: Retries,
-    ) -> Result<crate::client::Builder, Failure> {
+    fn builder(&self, profile: &Profile, token: Option<&Path>) -> Result<Builder, Failure> {
         let token = self.global.token_file.as_deref().or(token).ok_or_else(|| profile.unset("token_file"))?;
         profile::check_token_file(token)?;
-        let mut builder = Strongroom::builder().token_file(token).timeout(self.global.timeout).retries(retries);
+        let mut builder = Strongroom::builder().token_file(token).timeout(self.global.timeout);
         if let Some(file) = &profile.ca_file {
             builder = builder.ca_file(file);
         }

@@ -78,9 +78,16 @@ pub struct Global {
     #[arg(long, global = true, value_name = "FILE")]
     pub token_file: Option<PathBuf>,
     /// How to print results
-    #[arg(long, global = true, value_enum, default_value_t, hide_possible_values = true, value_name = "table|json")]
+    #[arg(
+        long,
+        global = true,
+        value_enum,
+        default_value_t,
+        hide_possible_values = true,
+        value_name = "table|json"
+    )]
     pub output: Format,
-    /// How long one call may take
+    /// How long one call may take, and how long a broken stream is opened again
     #[arg(long, global = true, value_name = "DURATION", default_value = "5s", value_parser = args::duration)]
     pub timeout: Duration,
     /// Do not ask before something is destroyed
@@ -156,7 +163,8 @@ fn perform(cli: Cli) -> Result<(), Failure> {
         Command::Bench(bench) => return bench.run(invocation),
         command => command,
     };
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Failure::Start)?;
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Failure::Start)?;
     runtime.block_on(Box::pin(call(command, &mut invocation)))
 }
 

@@ -112,7 +112,13 @@ impl Console {
 
     /// Begins a listing: a table, or one JSON array.
     pub fn listing<R: Record>(&mut self) -> Listing<'_, R> {
-        Listing { console: self, widths: widths_of(R::COLUMNS), rows: Vec::new(), written: 0, record: std::marker::PhantomData }
+        Listing {
+            console: self,
+            widths: widths_of(R::COLUMNS),
+            rows: Vec::new(),
+            written: 0,
+            record: std::marker::PhantomData,
+        }
     }
 
     /// Begins a stream: rows that appear as they come, or JSON lines.
@@ -174,8 +180,9 @@ impl Console {
     fn write_heading(&mut self, columns: &[&str], widths: &[usize]) -> io::Result<()> {
         let last = columns.len().saturating_sub(1);
         let cells = columns.iter().zip(widths).enumerate();
-        let line: Vec<String> =
-            cells.map(|(at, (column, width))| self.heading(column, if at == last { 0 } else { *width })).collect();
+        let line: Vec<String> = cells
+            .map(|(at, (column, width))| self.heading(column, if at == last { 0 } else { *width }))
+            .collect();
         writeln!(self.out, "{}", line.join("  "))
     }
 
@@ -378,7 +385,7 @@ pub fn printable(text: &str) -> String {
 }
 
 /// Control characters, and those that turn the direction of writing.
-const fn steers(c: char) -> bool {
+fn steers(c: char) -> bool {
     c.is_control() || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
@@ -452,8 +459,11 @@ pub mod tests {
         }
     }
 
-    const PAIRS: [Pair; 3] =
-        [Pair { name: "a", size: 1 }, Pair { name: "zürich-日本", size: 20 }, Pair { name: "x\u{1b}[2J\u{202e}", size: 3 }];
+    const PAIRS: [Pair; 3] = [
+        Pair { name: "a", size: 1 },
+        Pair { name: "zürich-日本", size: 20 },
+        Pair { name: "x\u{1b}[2J\u{202e}", size: 3 },
+    ];
 
     fn listed(format: Format, pairs: &[Pair]) -> String {
         let (mut console, out, _) = console(format, None);

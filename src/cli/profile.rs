@@ -145,7 +145,8 @@ impl Profile {
         if let Some(path) = from_environment(PROFILE_VARIABLE) {
             return Self::read(&path);
         }
-        let usual = [Some(PathBuf::from(DEV_PROFILE)), from_environment("HOME").map(|home| home.join(USER_PROFILE))];
+        let usual =
+            [Some(PathBuf::from(DEV_PROFILE)), from_environment("HOME").map(|home| home.join(USER_PROFILE))];
         match usual.into_iter().flatten().find(|path| path.exists()) {
             Some(path) => Self::read(&path),
             None => Err(ProfileError::None),
@@ -166,7 +167,8 @@ impl Profile {
     }
 
     fn parse(path: &Path, text: &str) -> Result<Self, ProfileError> {
-        let document: Document = toml::from_str(text).map_err(|error| invalid(path, describe(text, &error)))?;
+        let document: Document =
+            toml::from_str(text).map_err(|error| invalid(path, describe(text, &error)))?;
         for endpoint in [Some(&document.endpoint), document.admin_endpoint.as_ref()].into_iter().flatten() {
             check_endpoint(path, endpoint)?;
         }
@@ -233,14 +235,18 @@ fn invalid(path: &Path, reason: String) -> ProfileError {
 
 /// What the parser says, with the line but without a copy of it.
 fn describe(text: &str, error: &toml::de::Error) -> String {
-    let line = error.span().and_then(|span| text.get(..span.start)).map(|before| before.matches('\n').count() + 1);
+    let line =
+        error.span().and_then(|span| text.get(..span.start)).map(|before| before.matches('\n').count() + 1);
     match line {
         Some(line) => format!("line {line}: {}", error.message()),
         None => error.message().to_owned(),
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "the path of the profile is the one thing taken from the environment")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the path of the profile is the one thing taken from the environment"
+)]
 fn from_environment(variable: &str) -> Option<PathBuf> {
     std::env::var_os(variable).filter(|value| !value.is_empty()).map(PathBuf::from)
 }

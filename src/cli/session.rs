@@ -134,7 +134,9 @@ impl UpdateArgs {
     async fn run(self, invocation: &mut Invocation) -> Result<(), Failure> {
         let relabelled = self.no_labels || !self.labels.is_empty();
         if self.ttl.is_none() && self.idle_ttl.is_none() && !relabelled {
-            return Err(Failure::Combination("nothing to change: give --ttl, --idle-ttl, --label or --no-labels"));
+            return Err(Failure::Combination(
+                "nothing to change: give --ttl, --idle-ttl, --label or --no-labels",
+            ));
         }
         let mut update = invocation.session(&self.session)?.update();
         if let Some(ttl) = self.ttl {
@@ -249,8 +251,17 @@ impl std::fmt::Display for OwnerRecord {
 }
 
 impl Record for SessionRecord {
-    const COLUMNS: &'static [&'static str] =
-        &["SESSION", "OWNER", "CREATED", "EXPIRES", "EXPIRES AT LATEST", "IDLE TTL", "REVISION", "SENSITIVE", "LABELS"];
+    const COLUMNS: &'static [&'static str] = &[
+        "SESSION",
+        "OWNER",
+        "CREATED",
+        "EXPIRES",
+        "EXPIRES AT LATEST",
+        "IDLE TTL",
+        "REVISION",
+        "SENSITIVE",
+        "LABELS",
+    ];
 
     fn cells(&self) -> Vec<String> {
         let idle = self.idle_ttl_ms.map(|ms| humantime::format_duration(Duration::from_millis(ms)));

@@ -224,7 +224,10 @@ mod tests {
         assert!(!text.contains("hello"), "{text}");
         assert!(text.contains("2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824"), "{text}");
         let read = Manifest::read(&path).unwrap();
-        assert_eq!((read.items(), read.sessions[0].bytes(), read.sessions[0].session.as_str()), (2, 5, "srs_abc"));
+        assert_eq!(
+            (read.items(), read.sessions[0].bytes(), read.sessions[0].session.as_str()),
+            (2, 5, "srs_abc")
+        );
         assert_eq!(read.owner(&path).unwrap().unwrap().subject(), "alice");
     }
 
@@ -245,7 +248,11 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("run.json");
         assert!(matches!(Manifest::read(&path), Err(ManifestError::File { verb: "read", .. })));
-        for text in ["", "{}", "{\"format\":\"strongroom-replay-2\",\"tenant\":\"\",\"owner\":null,\"stream\":\"\",\"sessions\":[]}"] {
+        for text in [
+            "",
+            "{}",
+            "{\"format\":\"strongroom-replay-2\",\"tenant\":\"\",\"owner\":null,\"stream\":\"\",\"sessions\":[]}",
+        ] {
             fs::write(&path, text).unwrap();
             assert!(matches!(Manifest::read(&path), Err(ManifestError::Format { .. })), "{text}");
         }

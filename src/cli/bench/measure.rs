@@ -199,7 +199,9 @@ mod tests {
             latencies.add(Duration::from_micros(micros));
         }
         let found = latencies.percentiles();
-        for (value, exact) in [(found.p50, 50_000), (found.p90, 90_000), (found.p99, 99_000), (found.p99_9, 99_900)] {
+        for (value, exact) in
+            [(found.p50, 50_000), (found.p90, 90_000), (found.p99, 99_000), (found.p99_9, 99_900)]
+        {
             assert!(value.abs_diff(exact) <= exact / 1000, "{value} for {exact}");
         }
         assert!(found.max >= 100_000 && found.max <= 100_100);

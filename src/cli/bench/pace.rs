@@ -199,7 +199,9 @@ fn nap(span: Duration) {
     };
     // A signal ends a nap early, which the caller's loop makes up for.
     match nanosleep(&request) {
-        NanosleepRelativeResult::Ok | NanosleepRelativeResult::Interrupted(_) | NanosleepRelativeResult::Err(_) => {}
+        NanosleepRelativeResult::Ok
+        | NanosleepRelativeResult::Interrupted(_)
+        | NanosleepRelativeResult::Err(_) => {}
     }
 }
 
@@ -230,7 +232,10 @@ mod tests {
             for index in [1, 2, 7, 1000, 123_456] {
                 let due = schedule.due_at(index);
                 assert!(schedule.due_by(due + Duration::from_nanos(1)) > index, "{rate} {index}");
-                assert!(schedule.due_by(due.saturating_sub(Duration::from_nanos(1))) <= index, "{rate} {index}");
+                assert!(
+                    schedule.due_by(due.saturating_sub(Duration::from_nanos(1))) <= index,
+                    "{rate} {index}"
+                );
             }
         }
     }
@@ -275,7 +280,8 @@ mod tests {
     #[tokio::test]
     async fn what_never_began_is_left_behind_with_the_time_that_it_had_waited() {
         // A thousand operations are due in no time at all, and no worker ever asks for one.
-        let pace = Pace::open(Extent::For(Duration::from_millis(10)), args::rate("100000/s").unwrap(), 1).unwrap();
+        let pace =
+            Pace::open(Extent::For(Duration::from_millis(10)), args::rate("100000/s").unwrap(), 1).unwrap();
         let waited: Vec<_> = pace.left_behind().collect();
         assert_eq!(waited.len(), 1000);
         assert_eq!(waited.first(), Some(&Duration::from_millis(10)));
@@ -284,7 +290,8 @@ mod tests {
 
     #[tokio::test]
     async fn stopping_ends_every_worker() {
-        let pace = Pace::open(Extent::For(Duration::from_secs(3600)), args::rate("0.001").unwrap(), 2).unwrap();
+        let pace =
+            Pace::open(Extent::For(Duration::from_secs(3600)), args::rate("0.001").unwrap(), 2).unwrap();
         assert!(pace.next().await.is_some());
         pace.stop();
         assert_eq!(pace.next().await, None);

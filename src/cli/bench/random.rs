@@ -50,6 +50,12 @@ impl Values {
         Self { text: letters.collect::<Vec<_>>().into(), size }
     }
 
+    /// The size of each value.
+    #[must_use]
+    pub const fn size(&self) -> usize {
+        self.size
+    }
+
     /// One value.
     #[must_use]
     pub fn one(&self, choices: &mut Choices) -> Bytes {

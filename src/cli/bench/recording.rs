@@ -145,7 +145,8 @@ fn session(file: &Bytes, number: usize, text: &[u8]) -> Result<RecordedSession, 
     let line: Line<'_> = serde_json::from_slice(text)
         .map_err(|error| RecordingError::Line { line: number, column: error.column() })?;
     let messages = line.messages.into_iter().enumerate();
-    let messages = messages.map(|(index, raw)| message(file, number, index, raw)).collect::<Result<_, _>>()?;
+    let messages =
+        messages.map(|(index, raw)| message(file, number, index, raw)).collect::<Result<_, _>>()?;
     Ok(RecordedSession { name: line.session, messages })
 }
 
@@ -213,7 +214,13 @@ mod tests {
 
     #[test]
     fn a_wrong_line_is_named_without_its_content() {
-        for wrong in ["{\"session\":\"a\"}", "{\"session\":\"secret\",\"messages\":\"secret\"}", "[]", "{\"session\"", "\u{1}"] {
+        for wrong in [
+            "{\"session\":\"a\"}",
+            "{\"session\":\"secret\",\"messages\":\"secret\"}",
+            "[]",
+            "{\"session\"",
+            "\u{1}",
+        ] {
             let text = format!("{{\"session\":\"ok\",\"messages\":[]}}\n{wrong}\n");
             let error = parse(&Bytes::from(text)).unwrap_err();
             assert!(matches!(error, RecordingError::Line { line: 2, .. }), "{error}");
