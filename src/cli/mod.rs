@@ -158,29 +158,25 @@ pub fn run(cli: Cli) -> Exit {
 fn perform(cli: Cli) -> Result<(), Failure> {
     let console = Console::of_process(cli.global.output, cli.global.quiet);
     let mut invocation = Invocation::new(cli.global, console);
-    let command = match cli.command {
-        Command::Completion(completion) => return completion.run(&mut invocation),
-        Command::Bench(bench) => return bench.run(invocation),
-        command => command,
-    };
-    let runtime =
-        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Failure::Start)?;
-    runtime.block_on(Box::pin(call(command, &mut invocation)))
+    let invocation = &mut invocation;
+    match cli.command {
+        Command::Session(command) => block_on(command.run(invocation)),
+        Command::Entry(command) => block_on(command.run(invocation)),
+        Command::Event(command) => block_on(command.run(invocation)),
+        Command::Tenant(command) => block_on(command.run(invocation)),
+        Command::Key(command) => block_on(command.run(invocation)),
+        Command::Token(command) => block_on(command.run(invocation)),
+        Command::Audit(command) => block_on(command.run(invocation)),
+        Command::Status(command) => block_on(command.run(invocation)),
+        Command::Bench(command) => command.run(invocation),
+        Command::Completion(command) => command.run(invocation),
+    }
 }
 
-/// The commands that talk to a server, one call or stream at a time.
-async fn call(command: Command, invocation: &mut Invocation) -> Result<(), Failure> {
-    match command {
-        Command::Session(command) => command.run(invocation).await,
-        Command::Entry(command) => command.run(invocation).await,
-        Command::Event(command) => command.run(invocation).await,
-        Command::Tenant(command) => command.run(invocation).await,
-        Command::Key(command) => command.run(invocation).await,
-        Command::Token(command) => command.run(invocation).await,
-        Command::Audit(command) => command.run(invocation).await,
-        Command::Status(command) => command.run(invocation).await,
-        Command::Bench(_) | Command::Completion(_) => Ok(()),
-    }
+/// Runs a command that makes one call or stream at a time.
+fn block_on(command: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Failure::Start)?;
+    runtime.block_on(Box::pin(command))
 }
 
 /// Prints why it failed and what to do about it.

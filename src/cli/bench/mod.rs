@@ -24,7 +24,7 @@ use clap::{Args, ValueEnum};
 use super::args::{self, ArgumentError, Rate, ViewArg};
 use super::failure::{self, Exit, Failure};
 use super::invocation::Invocation;
-use crate::client::{ClientError, Strongroom, Tenant};
+use crate::client::{ClientError, ErrorReason, Strongroom, Tenant};
 use crate::model::limits::{EVENT_BYTES, VALUE_BYTES_CEILING};
 use manifest::ManifestError;
 use measure::Operation;
@@ -249,13 +249,13 @@ impl BenchArgs {
     ///
     /// # Errors
     /// [`Failure`].
-    pub fn run(self, mut invocation: Invocation) -> Result<(), Failure> {
+    pub fn run(self, invocation: &mut Invocation) -> Result<(), Failure> {
         let mut runtime = match self.threads {
             1 => tokio::runtime::Builder::new_current_thread(),
             _ => tokio::runtime::Builder::new_multi_thread(),
         };
         let runtime = runtime.worker_threads(self.threads).enable_all().build().map_err(Failure::Start)?;
-        runtime.block_on(Box::pin(self.perform(&mut invocation)))
+        runtime.block_on(Box::pin(self.perform(invocation)))
     }
 
     async fn perform(self, invocation: &mut Invocation) -> Result<(), Failure> {
@@ -319,11 +319,10 @@ fn mix(text: &str) -> Result<Mix, ArgumentError> {
 
 /// The reason of an error as it is counted: the server's, else the code.
 fn reason_of(error: &ClientError) -> String {
-    use crate::client::ErrorReason;
-    match error.reason() {
-        ErrorReason::Unspecified => format!("{:?}", error.code()),
-        reason => reason.as_str_name().trim_start_matches("ERROR_REASON_").to_owned(),
+    if error.reason() == ErrorReason::Unspecified {
+        return format!("{:?}", error.code());
     }
+    error.reason().as_str_name().trim_start_matches("ERROR_REASON_").to_owned()
 }
 
 #[cfg(test)]
