@@ -7,12 +7,10 @@ use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use tonic::Code;
-
 use super::args::ArgumentError;
 use super::bench::BenchError;
 use super::profile::ProfileError;
-use crate::client::{ClientError, ErrorReason, Origin};
+use crate::client::{ClientError, Code, ErrorReason, Origin};
 use crate::model::NameError;
 
 /// What the process returns.

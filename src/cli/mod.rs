@@ -175,7 +175,8 @@ fn perform(cli: Cli) -> Result<(), Failure> {
 
 /// Runs a command that makes one call or stream at a time.
 fn block_on(command: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Failure::Start)?;
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Failure::Start)?;
     runtime.block_on(Box::pin(command))
 }
 

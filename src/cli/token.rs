@@ -8,7 +8,7 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use clap::{Args, Subcommand};
+use clap::{ArgGroup, Args, Subcommand};
 use futures_util::StreamExt as _;
 use serde::Serialize;
 
@@ -34,7 +34,7 @@ pub enum TokenCommand {
 
 /// Arguments of `token create`.
 #[derive(Debug, Args)]
-#[group(id = "destination", required = true, multiple = false, args = ["out", "show"])]
+#[command(group = ArgGroup::new("destination").required(true).args(["out", "show"]))]
 pub struct CreateArgs {
     /// Public name: 1 to 63 of a-z, 0-9 and '-'
     name: String,

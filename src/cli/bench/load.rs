@@ -17,9 +17,8 @@ use super::{BenchArgs, BenchError, Mix, PAUSE_WHEN_UNREACHABLE, Workload, reason
 use crate::cli::failure::{Exit, Failure, exit_of};
 use crate::cli::invocation::Invocation;
 use crate::client::{
-    ClientError, CreateSession, Put, Retries, SessionHandle, Strongroom, Tenant, View, Write,
+    ClientError, CreateSession, Put, Retries, SessionHandle, Strongroom, Tenant, Uuid, View, Write,
 };
-use crate::env::{Entropy as _, SystemEntropy};
 use crate::model::limits::BATCH_ENTRIES;
 
 /// Stream that events are appended to.
@@ -54,7 +53,7 @@ pub(super) async fn run(
     invocation: &mut Invocation,
 ) -> Result<(), Failure> {
     let (client, tenant) = args.client(invocation, None)?;
-    let seed = args.seed.map_or_else(fresh_seed, Ok)?;
+    let seed = args.seed.unwrap_or_else(fresh_seed);
     let quiet = invocation.global().quiet;
     let load = Arc::new(Load::prepare(args, workload, &client, &tenant, invocation, seed).await?);
     let outcome = load.measure(args, quiet).await;
@@ -73,11 +72,9 @@ pub(super) async fn run(
     }
 }
 
-fn fresh_seed() -> Result<u64, Failure> {
-    let mut bytes = [0; 8];
-    SystemEntropy::new().fill(&mut bytes).map_err(|error| Failure::Start(std::io::Error::other(error)))?;
-    // Below 2^32, so that it is easily typed again.
-    Ok(u64::from_le_bytes(bytes) >> 32)
+/// Below 2³², so that it is easily typed again.
+fn fresh_seed() -> u64 {
+    u64::from(Uuid::new_v4().as_fields().0)
 }
 
 impl Load {

@@ -19,7 +19,7 @@ mod verify;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, ValueEnum};
+use clap::{ArgGroup, Args, ValueEnum};
 
 use super::args::{self, ArgumentError, Rate, ViewArg};
 use super::failure::{self, Exit, Failure};
@@ -50,7 +50,7 @@ const PAUSE_WHEN_UNREACHABLE: Duration = Duration::from_millis(50);
 ///
 /// The exit code is 1 when an operation failed or a difference was found, and 5 when stored bytes did not open.
 #[derive(Debug, Args)]
-#[group(id = "what", required = true, multiple = false, args = ["workload", "replay", "verify_only"])]
+#[command(group = ArgGroup::new("what").required(true).args(["workload", "replay", "verify_only"]))]
 pub struct BenchArgs {
     /// What to do
     #[arg(value_enum)]
