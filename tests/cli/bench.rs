@@ -72,13 +72,13 @@ fn without_a_manifest_the_sessions_of_a_replay_are_deleted() {
 #[test]
 fn each_kind_of_difference_is_found_and_named_without_content() {
     for (lie, expected) in [
-        (Lie::ChangeEvent, "differs: 34 bytes were stored, 34 bytes were read"),
-        (Lie::ShortenEvent, "differs: 34 bytes were stored, 33 bytes were read"),
+        (Lie::ChangeEvent, "differs: 42 bytes were stored, 42 bytes were read"),
+        (Lie::ShortenEvent, "differs: 42 bytes were stored, 41 bytes were read"),
         (Lie::LoseLastEvent, "is missing"),
         (Lie::SwapEvents, " instead of "),
         (Lie::AddEvent, "was never stored"),
         (Lie::ChangeEntry, "entry tool-result/00002 differs"),
-        (Lie::LoseEntry, "entry tool-result/00002 (59 bytes) is missing"),
+        (Lie::LoseEntry, "entry tool-result/00002 (58 bytes) is missing"),
         (Lie::AddEntry, "entry stray was never stored"),
     ] {
         let fake = Fake::start();

@@ -63,7 +63,6 @@ struct State {
 #[derive(Default)]
 struct Session {
     wire: v1::Session,
-    revision: u64,
     entries: BTreeMap<String, v1::Entry>,
     events: BTreeMap<String, Vec<v1::Event>>,
 }

@@ -1,7 +1,7 @@
 //! The command line as a user meets it: the binary is run, and what it prints and returns is looked at.
 //!
 //! `fake` is a server in memory for what a real one does not do on demand: lose events, change bytes, refuse. Tests
-//! against the real server use the fixture `DevServer`.
+//! in `tour` hold for any server.
 
 #![allow(
     clippy::unwrap_used,
@@ -18,3 +18,4 @@ mod fake;
 mod help;
 mod nouns;
 mod profile;
+mod tour;
