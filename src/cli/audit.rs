@@ -17,12 +17,8 @@ use crate::model::limits::AUDIT_BACKLOG;
 #[derive(Debug, Subcommand)]
 pub enum AuditCommand {
     /// Print the newest events, and with --follow those that come
-    ///
-    /// With --output json, one line an event: {"log", "sequence", "event"}, where "event" is the exact line of the log.
     Tail(TailArgs),
     /// Find events by time, operation and outcome
-    ///
-    /// With --output json, one line an event: {"log", "sequence", "event"}, where "event" is the exact line of the log.
     Search(SearchArgs),
 }
 

@@ -7,9 +7,7 @@ use super::Cli;
 use super::failure::Failure;
 use super::invocation::Invocation;
 
-/// Print a script that completes this command line in a shell
-///
-/// For bash: strongroom completion bash > ~/.local/share/bash-completion/completions/strongroom
+/// Arguments of `completion`.
 #[derive(Debug, Args)]
 pub struct CompletionArgs {
     /// The shell

@@ -30,7 +30,7 @@ pub enum EntryCommand {
     Put(PutArgs),
     /// Print the value of an entry, exactly its bytes
     ///
-    /// With --output json: its metadata and the value, as "text" when it is UTF-8, else as "base64".
+    /// With --output json: its metadata and the value.
     Get(GetArgs),
     /// List the entries of a session without their values, in no particular order
     List(ListArgs),

@@ -40,7 +40,8 @@ use output::{Console, Format};
 ///
 /// Results go to standard output, everything else to standard error. Where the server is and which token to use comes
 /// from a profile: --profile FILE, else $STRONGROOM_PROFILE, else ./keys/dev/profile.toml (written by 'strongroomd dev'),
-/// else ~/.config/strongroom/profile.toml.
+/// else ~/.config/strongroom/profile.toml. It is TOML with endpoint, admin_endpoint, ca_file, server_name, token_file,
+/// admin_token_file (for the control plane, if it is another one) and tenant; relative paths count from the file.
 ///
 /// Exit codes: 0 it worked; 1 the server refused, or the work failed; 2 wrong command line or profile, nothing was sent;
 /// 3 not found; 4 the server cannot be reached; 5 stored bytes do not open: somebody tampered with them.
@@ -102,31 +103,76 @@ pub struct Global {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Manage sessions
+    ///
+    /// A session as JSON: session, owner {issuer, client, subject}, created, expires, expires_at_latest, idle_ttl_ms, labels,
+    /// revision, sensitive_purged. What is absent is null; times are RFC 3339 in UTC.
     #[command(subcommand)]
     Session(session::SessionCommand),
     /// Put, get and watch the entries of a session
+    ///
+    /// An entry as JSON: key, revision, size, content_type, created, updated, expires, labels; 'get' adds text, or base64 when
+    /// the value is no UTF-8. A deletion: key, revision. A change, one line each: key, revision, deleted, snapshot.
     #[command(subcommand)]
     Entry(entry::EntryCommand),
     /// Append to and read the event streams of a session
+    ///
+    /// An event as JSON, one line each: event_id, appended, content_type, size, and text, or base64 when it is no UTF-8.
+    /// 'append' prints event_id.
     #[command(subcommand)]
     Event(event::EventCommand),
     /// Manage tenants
+    ///
+    /// A tenant as JSON: tenant, uid, state (active, suspended), created, primary_key_version, audit_log.
     #[command(subcommand)]
     Tenant(tenant::TenantCommand),
     /// List and rotate the key-encryption keys of a tenant
+    ///
+    /// A version as JSON: version, state (pending, primary, enabled, disabled, destroy-scheduled, destroyed), created,
+    /// state_since.
     #[command(subcommand)]
     Key(key::KeyCommand),
     /// Manage tokens
+    ///
+    /// A token as JSON: token, scopes, tenants, created, expires, revoked.
     #[command(subcommand)]
     Token(token::TokenCommand),
     /// Read the access log
+    ///
+    /// An event as JSON, one line each: log, sequence, event. The event is the exact line of the log.
     #[command(subcommand)]
     Audit(audit::AuditCommand),
     /// Show the state of the server
+    ///
+    /// As JSON: version, store_uid, format_version, started, engine, disk_bytes, rows, tenants, queue_depth, commits,
+    /// committed_operations, integrity_failures, sessions_expired, sweeper_lag_ms, system_log_size. Counts are since the start of
+    /// the server.
     Status(status::StatusArgs),
     /// Load a server and measure it, or replay recorded sessions
+    ///
+    /// A load runs against sessions of its own, which are deleted at the end. Latencies are in microseconds, from HDR
+    /// histograms. In a closed loop the next operation begins when one ends; with --rate operations begin at fixed times,
+    /// whether earlier ones have ended or not, and latency counts from the intended start, so that a server that stalls
+    /// cannot hide it.
+    ///
+    /// --replay takes JSON lines {"session": NAME, "messages": [MESSAGE, ...]}. Every session becomes a session, every message
+    /// (its exact bytes) an event of the stream 'messages', every tool's result an entry as well. Then everything is read
+    /// back in the full view and compared byte for byte; the first difference is named, and the exit code is 1.
+    ///
+    /// The exit code is 1 when an operation failed or a difference was found, and 5 when stored bytes did not open.
+    ///
+    /// A load as JSON: workload, loop_kind, rate_per_second, size, view, concurrency, connections, threads, sessions,
+    /// entries_per_session, warm_up_seconds, elapsed_seconds, operations, operations_per_second, bytes, bytes_per_second,
+    /// latency_us {p50, p90, p99, p99_9, max, mean}, by_operation {read, write, append: {operations, latency_us}}, errors by
+    /// reason, not_started, interrupted, client_busy, seed. What an open loop could not start in time is counted in not_started,
+    /// and enters latency_us with the time that it had waited. client_busy is the share of its time that this client's threads
+    /// were working: near 1, it is the client that was measured.
+    ///
+    /// A replay as JSON: workload, file, tenant, sessions, events, entries, bytes, concurrency, connections, stored and verified
+    /// (each with the measures above), equal. There is no report when a difference was found.
     Bench(Box<bench::BenchArgs>),
     /// Print a script that completes this command line in a shell
+    ///
+    /// For bash: strongroom completion bash > ~/.local/share/bash-completion/completions/strongroom
     Completion(completion::CompletionArgs),
 }
 

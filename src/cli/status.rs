@@ -8,7 +8,7 @@ use super::invocation::Invocation;
 use super::output::{Record, Time};
 use crate::client::ServerStatus;
 
-/// Show the state of the server
+/// Arguments of `status`.
 #[derive(Debug, Args)]
 pub struct StatusArgs {}
 

@@ -260,3 +260,35 @@ fn status_says_how_the_server_is() {
     assert_eq!((&run["engine"], &run["integrity_failures"]), (&json!("memory"), &json!(0)));
     assert!(strongroom(fake.dir(), ["status"]).ok().text().contains("memory"));
 }
+
+#[test]
+fn every_name_in_json_is_in_the_help_of_its_noun() {
+    let fake = Fake::start();
+    let session = fake.session();
+    strongroom(fake.dir(), ["entry", "put", &session, "k", "--value", "v"]).ok();
+    strongroom_with(fake.dir(), ["event", "append", &session, "log"], b"e").ok();
+    strongroom(fake.dir(), ["tenant", "create", "demo"]).ok();
+    let load = ["bench", "mixed", "--operations", "9", "--sessions", "1", "--warm-up", "0s", "--quiet"];
+    for words in [
+        &["session", "get", &session][..],
+        &["session", "list"],
+        &["entry", "get", &session, "k"],
+        &["entry", "watch", &session, "--for", "200ms"],
+        &["event", "tail", &session, "log"],
+        &["tenant", "describe", "demo"],
+        &["key", "list"],
+        &["token", "revoke", "ci", "--yes"],
+        &["audit", "tail"],
+        &["status"],
+        &load,
+    ] {
+        let help = strongroom(fake.dir(), [words[0], "--help"]).ok();
+        let run = strongroom(fake.dir(), words.iter().copied().chain(["--output", "json"])).ok();
+        let document = run.json();
+        let object = document.get(0).unwrap_or(&document).as_object().unwrap();
+        for name in object.keys() {
+            let words = help.text().split(|c: char| !c.is_alphanumeric() && c != '_');
+            assert!(words.into_iter().any(|word| word == name), "{name} of {object:?}");
+        }
+    }
+}

@@ -37,18 +37,7 @@ const CALLS_PER_CONNECTION: usize = 64;
 /// Pause of a worker that could not reach the server, so that it does not spin while the server is away.
 const PAUSE_WHEN_UNREACHABLE: Duration = Duration::from_millis(50);
 
-/// Load a server and measure it, or replay recorded sessions
-///
-/// A load runs against sessions of its own, which are deleted at the end. Latencies are in microseconds, from HDR
-/// histograms. In a closed loop the next operation begins when one ends; with --rate operations begin at fixed times,
-/// whether earlier ones have ended or not, and latency counts from the intended start, so that a server that stalls
-/// cannot hide it.
-///
-/// --replay takes JSON lines {"session": NAME, "messages": [MESSAGE, ...]}. Every session becomes a session, every message
-/// (its exact bytes) an event of the stream 'messages', every tool's result an entry as well. Then everything is read
-/// back in the full view and compared byte for byte; the first difference is named, and the exit code is 1.
-///
-/// The exit code is 1 when an operation failed or a difference was found, and 5 when stored bytes did not open.
+/// Arguments of `bench`.
 #[derive(Debug, Args)]
 #[command(group = ArgGroup::new("what").required(true).args(["workload", "replay", "verify_only"]))]
 pub struct BenchArgs {
