@@ -4,4 +4,6 @@
 mod calls;
 mod failures;
 mod fake;
+#[cfg(feature = "rmcp")]
+mod rmcp;
 mod streams;
