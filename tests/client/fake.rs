@@ -145,9 +145,13 @@ impl Fake {
         self.dir.path().join("app.token")
     }
 
+    pub fn endpoint(&self) -> String {
+        format!("https://127.0.0.1:{}", self.relay.port)
+    }
+
     pub fn builder(&self) -> Builder {
         Strongroom::builder()
-            .endpoint(format!("https://127.0.0.1:{}", self.relay.port))
+            .endpoint(self.endpoint())
             .ca_file(self.dir.path().join("ca.pem"))
             .server_name("localhost")
             .token_file(self.token_file())
@@ -179,16 +183,6 @@ impl State {
         let mut store = self.store.lock().unwrap();
         let session = store.sessions.iter_mut().find(|((_, id), _)| id == session_id).unwrap().1;
         session.wire.expire_time = Some(prost_types::Timestamp { seconds: 1, nanos: 0 });
-    }
-
-    /// The names of all sessions.
-    pub fn sessions(&self) -> Vec<String> {
-        self.store.lock().unwrap().sessions.keys().map(|(_, id)| id.clone()).collect()
-    }
-
-    /// Every stored byte, for tests that look for something in it.
-    pub fn events(&self) -> usize {
-        self.store.lock().unwrap().sessions.values().flat_map(|s| s.streams.values()).map(Vec::len).sum()
     }
 
     async fn begin<Q>(
@@ -345,7 +339,7 @@ impl Session {
         Ok(metadata)
     }
 
-    fn delete(&mut self, delete: v1::Delete) -> Result<v1::Entry, Status> {
+    fn delete(&mut self, delete: &v1::Delete) -> Result<v1::Entry, Status> {
         if !self.entries.contains_key(&delete.key) {
             return Err(refuse(Code::NotFound, "ENTRY_NOT_FOUND", &[]));
         }
@@ -501,7 +495,7 @@ impl ContextService for Service {
         let id = request.request_id.clone();
         let response = self.state.once(&id, |store| {
             let session = store.session(request.session)?;
-            let entry = session.delete(request.delete.unwrap())?;
+            let entry = session.delete(&request.delete.unwrap())?;
             let entry = Some(entry).filter(|_| request.return_value);
             Ok(v1::DeleteEntryResponse { revision: session.revision, entry })
         })?;
@@ -551,7 +545,7 @@ impl ContextService for Service {
             for write in request.writes {
                 let key = match write.write.unwrap() {
                     Write::Put(put) => session.put(put)?.key,
-                    Write::Delete(delete) => session.delete(delete)?.metadata.unwrap().key,
+                    Write::Delete(delete) => session.delete(&delete)?.metadata.unwrap().key,
                 };
                 results.push(v1::WriteResult { key, revision: session.revision });
             }

@@ -7,3 +7,5 @@ mod fake;
 #[cfg(feature = "rmcp")]
 mod rmcp;
 mod streams;
+#[cfg(feature = "rmcp")]
+mod tour;
