@@ -1,8 +1,8 @@
 //! Strongroom: an encrypted context store for MCP servers.
+pub mod api;
 pub mod audit;
 pub mod auth;
 pub mod commit;
-pub mod api;
 pub mod config;
 pub mod crypto;
 pub mod dev;
