@@ -19,6 +19,7 @@ mod log;
 mod operation;
 mod reader;
 mod reason;
+mod tally;
 #[cfg(test)]
 pub(crate) mod testing;
 mod tree;
@@ -33,4 +34,5 @@ pub use log::{Extension, Log};
 pub use operation::{Operation, OperationSet, OutcomeSet, UnknownOperation};
 pub use reader::{Filter, LogLine, LogPage, LogReader, Order, VerifiedLog};
 pub use reason::Reason;
+pub use tally::{FailureTally, TALLY_SOURCES};
 pub use tree::{Frontier, Hash, leaf_hash, node_hash};

@@ -142,7 +142,7 @@ mod tests {
     fn caller(scopes: &[Scope], tenants: TenantSet) -> Arc<Caller> {
         let scopes: Scopes = scopes.iter().copied().collect();
         let principal = Principal::new("token:t".to_owned(), scopes, tenants, Timestamp::FAR_FUTURE);
-        Arc::new(Caller { principal, source: None, trace: None, arrived: Timestamp::default() })
+        Arc::new(Caller { principal, source: None, trace: None })
     }
 
     fn tenant(name: &str) -> TenantName {

@@ -66,6 +66,4 @@ pub struct Caller {
     pub source: Option<Source>,
     /// The W3C trace id that came with the request.
     pub trace: Option<[u8; 16]>,
-    /// When the request arrived.
-    pub arrived: Timestamp,
 }

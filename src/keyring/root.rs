@@ -81,7 +81,9 @@ impl StoredRoots {
             let (epoch, number, plain) = keys::root_parts(&key).ok_or(KeyringError::Integrity)?;
             if number == 0 {
                 let commitment = plain.try_into().map_err(|_| KeyringError::Integrity)?;
-                row.exactly::<0>()?;
+                if row != Row::marker() {
+                    return Err(KeyringError::Integrity);
+                }
                 epochs.push(Epoch { number: epoch, commitment, stanzas: Vec::new() });
                 continue;
             }
@@ -136,6 +138,9 @@ impl Epoch {
                 let right: bool = found.ct_eq(&self.commitment).into();
                 return if right { Ok(root) } else { Err(KeyringError::Integrity) };
             }
+        }
+        if self.stanzas.is_empty() {
+            return Err(KeyringError::Incomplete { missing: "root stanza" });
         }
         Err(KeyringError::WrongRoot {
             provider: opener.kind(),

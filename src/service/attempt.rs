@@ -7,7 +7,7 @@ use super::view::{Answer, SessionName};
 use super::{Error, Failure, Service, TENANTS_IN_MEMORY};
 use crate::audit::{Actor, Event, LogKeys, Operation, Reason, Resource, Source};
 use crate::auth::{Action, Caller, Permit, Target, authorize};
-use crate::commit::{Change, CommitError, Receipt};
+use crate::commit::{Change, Receipt};
 use crate::keyring::{Keyring, Tenant};
 use crate::model::{Revision, TenantName, TenantRef};
 use crate::store::Batch;
@@ -83,8 +83,8 @@ impl Service {
     }
 
     /// Puts a request that was malformed on record.
-    pub async fn refuse(&self, caller: &Caller, error: Error) -> Failure {
-        self.system_attempt(caller, Operation::AuthorizationDeny).fail(error).await
+    pub async fn refuse(&self, caller: &Caller, operation: Operation, error: Error) -> Failure {
+        self.system_attempt(caller, operation).fail(error).await
     }
 
     /// Begins a use case on a tenant.
@@ -167,18 +167,57 @@ impl Service {
         log
     }
 
-    /// Puts a refused authentication on record, if the aggregation lets it through.
-    pub async fn record_server_event(&self, event: Event) -> Result<Receipt, CommitError> {
-        let log = Arc::clone(&self.system_log);
-        self.committer
-            .commit(Change { batch: Batch::default(), events: vec![(log, event)], committed: None })
-            .await
+    /// Puts a refused authentication on record; those from one address and minute become one event.
+    ///
+    /// # Errors
+    /// [`Error`] when the access log cannot be written.
+    pub async fn record_refusal(&self, address: std::net::IpAddr) -> Result<(), Error> {
+        let ip = self.system_log.pseudonym(domain::ADDRESS, &[address.to_string().as_bytes()]);
+        let mut event = Event::new(Operation::AuthenticationFail).denied(Reason::Unauthenticated);
+        event.source = Some(Source { ip, tls: None });
+        self.record_own(self.refusals.record(event, self.clock.now())).await
     }
 
-    /// The pseudonym of an address in the server's own log.
-    #[must_use]
-    pub fn address_pseudonym(&self, address: std::net::IpAddr) -> crate::audit::Pseudonym {
-        self.system_log.pseudonym(domain::ADDRESS, &[address.to_string().as_bytes()])
+    /// Puts counted refusals of past minutes on record.
+    pub(super) async fn record_past_refusals(&self) -> Result<(), Error> {
+        self.record_own(self.refusals.flush(self.clock.now())).await
+    }
+
+    /// Puts everything on record that was only counted so far, and that the server stops.
+    ///
+    /// # Errors
+    /// [`Error`] when the access log cannot be written.
+    pub async fn record_stop(&self) -> Result<(), Error> {
+        self.record_own(self.refusals.finish()).await?;
+        self.own_server_attempt(Operation::SystemStop).record().await.map(|_| ())
+    }
+
+    /// Puts on record that the server has started.
+    ///
+    /// # Errors
+    /// [`Error`] when the access log cannot be written.
+    pub async fn record_start(&self) -> Result<(), Error> {
+        self.own_server_attempt(Operation::SystemStart).record().await.map(|_| ())
+    }
+
+    /// Puts a jump of the wall clock on record, when there was one.
+    pub(super) async fn record_clock(&self) -> Result<(), Error> {
+        let Some(jump) = self.clock.take_jump() else {
+            return Ok(());
+        };
+        tracing::error!(
+            expected_ms = jump.expected.as_millis(),
+            found_ms = jump.found.as_millis(),
+            "the wall clock jumped and is not followed"
+        );
+        self.own_server_attempt(Operation::SystemClock).record().await.map(|_| ())
+    }
+
+    async fn record_own(&self, events: Vec<Event>) -> Result<(), Error> {
+        for event in events {
+            Attempt { service: self, log: Arc::clone(&self.system_log), event }.record().await?;
+        }
+        Ok(())
     }
 }
 
@@ -253,6 +292,17 @@ impl Attempt<'_> {
     pub(super) async fn close<T>(self, outcome: Result<(T, Receipt), Error>) -> Result<Answer<T>, Failure> {
         match outcome {
             Ok((value, receipt)) => Ok(Answer { value, receipt }),
+            Err(error) => Err(self.fail(error).await),
+        }
+    }
+
+    /// The same for what may have nothing to record.
+    pub(super) async fn close_part<T>(
+        self,
+        outcome: Result<(T, Option<Receipt>), Error>,
+    ) -> Result<(T, Option<Receipt>), Failure> {
+        match outcome {
+            Ok(part) => Ok(part),
             Err(error) => Err(self.fail(error).await),
         }
     }

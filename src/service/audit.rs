@@ -123,9 +123,10 @@ impl Service {
             Ok(((lines, next), attempt.record().await?))
         };
         let outcome = outcome.await;
-        let Answer { value: (lines, next), .. } = attempt.close(outcome).await?;
+        let Answer { value: (lines, next), receipt } = attempt.close(outcome).await?;
         let news = self.committer.progress();
-        Ok(AuditTail { service: Arc::clone(self), log, filter, backlog: lines, next, news })
+        let service = Arc::clone(self);
+        Ok(AuditTail { service, log, filter, backlog: lines, next, news, receipt: Some(receipt) })
     }
 }
 
@@ -137,6 +138,7 @@ pub struct AuditTail {
     backlog: Vec<LogLine>,
     next: u64,
     news: tokio::sync::watch::Receiver<u64>,
+    receipt: Option<Receipt>,
 }
 
 impl AuditTail {
@@ -144,6 +146,11 @@ impl AuditTail {
     #[must_use]
     pub fn log(&self) -> String {
         self.log.name().to_string()
+    }
+
+    /// Where it is on record that the log is tailed; told once.
+    pub fn receipt(&mut self) -> Option<Receipt> {
+        self.receipt.take()
     }
 
     /// The events that have come since the last call; none when there are none.
@@ -181,7 +188,7 @@ impl From<LogError> for Error {
     fn from(error: LogError) -> Self {
         match error {
             LogError::Engine(error) => error.into(),
-            LogError::Integrity | LogError::Damaged { .. } | LogError::RootMismatch => Self::Integrity,
+            LogError::Integrity | LogError::Damaged { .. } | LogError::HeadMismatch => Self::Integrity,
             LogError::OtherEpoch { .. } => Self::Unavailable,
         }
     }

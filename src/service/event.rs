@@ -248,18 +248,18 @@ pub struct EventReader {
 }
 
 impl EventReader {
-    /// The next events, at most `most`.
+    /// The next events, at most `most`, and where that is on record; to find nothing new leaves no record.
     ///
     /// # Errors
     /// [`Error::EventNotFound`] when the event to begin after is not of this stream.
-    pub async fn next_page(&mut self, most: usize) -> Result<Answer<EventPage>, Failure> {
+    pub async fn next_page(&mut self, most: usize) -> Result<(EventPage, Option<Receipt>), Failure> {
         let service = Arc::clone(&self.service);
         let (mut attempt, tenant) =
             service.attempt_reading(&self.reading, Operation::EventRead, Operation::EventRead).await?;
         attempt.about_session(&self.name);
         attempt.about(domain::STREAM, self.stream.as_str());
         let outcome = self.page_once(&service, &mut attempt, &tenant, most).await;
-        attempt.close(outcome).await
+        attempt.close_part(outcome).await
     }
 
     async fn page_once(
@@ -268,11 +268,12 @@ impl EventReader {
         attempt: &mut Attempt<'_>,
         tenant: &Tenant,
         most: usize,
-    ) -> Result<(EventPage, Receipt), Error> {
+    ) -> Result<(EventPage, Option<Receipt>), Error> {
         let place = place(tenant, &self.name, &self.stream);
         let opened = service.open_session(tenant, &self.name, |_| vec![place.head.clone()]).await?;
         // Listening begins before reading, so that nothing is missed in between.
-        if self.follower.is_none() {
+        let first = self.follower.is_none();
+        if first {
             self.follower = Some(service.hub.follow(hub::tag(&opened)));
         }
         let head = match opened.rows.first().and_then(Option::as_ref) {
@@ -283,11 +284,14 @@ impl EventReader {
             self.position = number_of(&after, &opened, &place.stream, head)?;
         }
         let page = self.events_after(service, &opened, &place, head, most.min(REPLAY_CHUNK_EVENTS)).await?;
+        if page.events.is_empty() && !first {
+            return Ok((page, None));
+        }
         attempt.touched(page.events.len());
         attempt.event.bytes_out = page.events.iter().map(|event| event.value.len() as u64).sum();
         attempt.event.dek = Some(opened.keys.body_id());
         let receipt = service.record_use(attempt, &opened).await?;
-        Ok((page, receipt))
+        Ok((page, Some(receipt)))
     }
 
     async fn events_after(

@@ -2,7 +2,8 @@
 
 use super::answers::Slot;
 use super::attempt::{Attempt, until_won};
-use super::view::{Answer, Repeat};
+use super::cursor::{CursorScope, page_size};
+use super::view::{Answer, Page, PageRequest, Repeat};
 use super::{Error, Failure, Service};
 use crate::audit::Operation;
 use crate::auth::{ManageKeys, Permit};
@@ -45,16 +46,33 @@ impl Service {
     pub async fn list_keks(
         &self,
         permit: &Permit<ManageKeys>,
-    ) -> Result<Answer<Vec<KekDescription>>, Failure> {
+        page: &PageRequest,
+    ) -> Result<Answer<Page<KekDescription>>, Failure> {
         let (mut attempt, tenant) = self.attempt(permit, Operation::KeyList).await?;
-        let outcome = async {
-            let (tenant, _) = self.fresh_tenant(&tenant).await?;
-            let keks: Vec<_> = tenant.keks().iter().map(KekDescription::new).collect();
-            attempt.touched(keks.len());
-            Ok((keks, attempt.record().await?))
-        };
-        let outcome = outcome.await;
+        let outcome = self.list_keks_once(&mut attempt, &tenant, page).await;
         attempt.close(outcome).await
+    }
+
+    async fn list_keks_once(
+        &self,
+        attempt: &mut Attempt<'_>,
+        tenant: &Tenant,
+        page: &PageRequest,
+    ) -> Result<(Page<KekDescription>, Receipt), Error> {
+        let (tenant, _) = self.fresh_tenant(tenant).await?;
+        let (key, request) = (tenant.control(), b"keks".to_vec());
+        let scope = CursorScope { key, tenant: tenant.tenant_ref(), field: "page_token", request };
+        let after = scope.open(self, &page.token)?.and_then(|bytes| bytes.try_into().ok());
+        let after = after.map_or(0, u32::from_be_bytes);
+        let size = page_size(page.size);
+        let mut keks = tenant.keks().iter().filter(|kek| kek.version.0 > after);
+        let items: Vec<_> = keks.by_ref().take(size).map(KekDescription::new).collect();
+        let next = match (items.last(), keks.next()) {
+            (Some(last), Some(_)) => scope.seal(self, &last.version.0.to_be_bytes())?,
+            (None | Some(_), None) | (None, Some(_)) => String::new(),
+        };
+        attempt.touched(items.len());
+        Ok((Page { items, next }, attempt.record().await?))
     }
 
     /// Makes a new primary version. What older versions wrapped goes on opening.

@@ -31,6 +31,8 @@ use std::collections::HashMap;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex};
 
+pub use crate::audit::{Filter, LogLine, Operation, OperationSet, Order, Outcome, OutcomeSet};
+pub use crate::commit::Receipt;
 pub use audit::{AuditPage, AuditQuery, AuditTail};
 pub use entry::Reading;
 pub use error::{Error, Failure, Problem};
@@ -47,7 +49,7 @@ pub use view::{
 };
 pub use watch::{Change as EntryChange, WatchPage, Watcher};
 
-use crate::audit::{LogKeys, LogReader};
+use crate::audit::{FailureTally, LogKeys, LogReader};
 use crate::commit::Committer;
 use crate::env::{Clock, Entropy};
 use crate::keyring::Keyring;
@@ -74,6 +76,7 @@ pub struct Service {
     tokens: Arc<Tokens>,
     hub: Hub,
     stripes: Stripes,
+    refusals: FailureTally,
     limits: Limits,
     counters: Counters,
     started: Timestamp,
@@ -125,6 +128,7 @@ impl Service {
             tokens,
             hub: Hub::default(),
             stripes: Stripes::default(),
+            refusals: FailureTally::default(),
             counters: Counters::default(),
             started: clock.now(),
             engine,
@@ -140,6 +144,12 @@ impl Service {
     #[must_use]
     pub fn tokens(&self) -> Arc<Tokens> {
         Arc::clone(&self.tokens)
+    }
+
+    /// The current time.
+    #[must_use]
+    pub fn now(&self) -> Timestamp {
+        self.clock.now()
     }
 
     /// Bounds that the operator set.

@@ -82,6 +82,8 @@ impl Sweeper {
             }
         }
         service.counters.sessions_expired.fetch_add(sessions as u64, Ordering::Relaxed);
+        service.record_past_refusals().await?;
+        service.record_clock().await?;
         let answers = service.forget_answers(now).await?;
         match failure {
             Some(error) => Err(error),

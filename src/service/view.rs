@@ -30,10 +30,23 @@ pub struct SessionName {
 /// The right to the same answer again: the id of a request, and what the request was.
 #[derive(Debug, Clone, Copy)]
 pub struct Repeat {
-    /// The id.
-    pub id: RequestId,
+    pub(super) id: RequestId,
     /// SHA-256 of method and request.
-    pub fingerprint: [u8; 32],
+    pub(super) fingerprint: [u8; 32],
+}
+
+impl Repeat {
+    /// Takes the id of a request, the name of its method and the request as it was sent.
+    #[must_use]
+    pub fn new(id: RequestId, method: &'static str, request: &[u8]) -> Self {
+        let mut hash = ring::digest::Context::new(&ring::digest::SHA256);
+        hash.update(method.as_bytes());
+        hash.update(&[0]);
+        hash.update(request);
+        let mut fingerprint = [0; 32];
+        fingerprint.copy_from_slice(hash.finish().as_ref());
+        Self { id, fingerprint }
+    }
 }
 
 /// A session as its callers see it. Times are milliseconds since 1970.

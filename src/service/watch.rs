@@ -6,7 +6,7 @@ use super::attempt::Attempt;
 use super::cursor::CursorScope;
 use super::hub::{self, Follower};
 use super::opened::Opened;
-use super::view::{Answer, SessionName};
+use super::view::SessionName;
 use super::{Error, Failure, Service};
 use crate::audit::Operation;
 use crate::auth::{Permit, Read};
@@ -72,16 +72,16 @@ impl Service {
 }
 
 impl Watcher {
-    /// The next changes; none when nothing has changed.
+    /// The next changes, and where that is on record; to find nothing new leaves no record.
     ///
     /// # Errors
     /// [`Error::SessionNotFound`], [`Error::SessionExpired`], also in the middle of a watch.
-    pub async fn next_page(&mut self) -> Result<Answer<WatchPage>, Failure> {
+    pub async fn next_page(&mut self) -> Result<(WatchPage, Option<Receipt>), Failure> {
         let service = Arc::clone(&self.service);
         let (mut attempt, tenant) = service.attempt(&self.permit, Operation::EntryWatch).await?;
         attempt.about_session(&self.name);
         let outcome = self.page_once(&service, &mut attempt, &tenant).await;
-        attempt.close(outcome).await
+        attempt.close_part(outcome).await
     }
 
     async fn page_once(
@@ -89,7 +89,7 @@ impl Watcher {
         service: &Service,
         attempt: &mut Attempt<'_>,
         tenant: &Tenant,
-    ) -> Result<(WatchPage, Receipt), Error> {
+    ) -> Result<(WatchPage, Option<Receipt>), Error> {
         let opened = service.open_session(tenant, &self.name, |_| Vec::new()).await?;
         let tag = hub::tag(&opened);
         if self.follower.is_none() {
@@ -108,9 +108,12 @@ impl Watcher {
             Position::Live(from) => self.live(service, &opened, *from)?,
             Position::Start(_) | Position::Listing { .. } => self.listing(service, &opened).await?,
         };
+        if page.changes.is_empty() && !page.snapshot {
+            return Ok((page, None));
+        }
         attempt.touched(page.changes.len());
         let receipt = service.record_use(attempt, &opened).await?;
-        Ok((page, receipt))
+        Ok((page, Some(receipt)))
     }
 
     fn live(&mut self, service: &Service, opened: &Opened, from: u64) -> Result<WatchPage, Error> {
@@ -145,12 +148,6 @@ impl Watcher {
         let caught_up = matches!(position, Position::Live(_));
         self.position = position;
         Ok(WatchPage { changes, snapshot: true, caught_up, resume })
-    }
-
-    /// Whether the next page is a live one, so that there may be nothing to say.
-    #[must_use]
-    pub const fn is_live(&self) -> bool {
-        matches!(self.position, Position::Live(_))
     }
 
     /// Waits until something in the session has changed since the last page.

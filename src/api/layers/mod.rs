@@ -35,7 +35,11 @@ pub use protocol::{MessageLimits, Protocol};
 
 /// A service that answers gRPC calls: what a [`Step`] wraps, and what a listener serves.
 pub trait Rpc:
-    Service<Request<Body>, Response = Response<Body>, Error = Infallible, Future: Send> + Clone + Send + 'static
+    Service<Request<Body>, Response = Response<Body>, Error = Infallible, Future: Send>
+    + Clone
+    + Send
+    + Sync
+    + 'static
 {
 }
 
@@ -43,6 +47,7 @@ impl<S> Rpc for S where
     S: Service<Request<Body>, Response = Response<Body>, Error = Infallible, Future: Send>
         + Clone
         + Send
+        + Sync
         + 'static
 {
 }
@@ -123,7 +128,7 @@ impl Stack {
     }
 
     /// Wraps `service`.
-    pub fn around<S: Rpc + Sync>(&self, service: S) -> impl Rpc + Sync + use<S> {
+    pub fn around<S: Rpc>(&self, service: S) -> impl Rpc + use<S> {
         let service = Around(Deadlines::new(Arc::clone(&self.methods), self.ceiling)).layer(service);
         let service = Around(self.in_flight.clone()).layer(service);
         let service = Around(Protocol::new(self.messages)).layer(service);
