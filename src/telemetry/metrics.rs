@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use super::registry::{Counter, Gauge, Histogram, Render, head, sample};
+use super::registry::{CopiedHistogram, Counter, Gauge, Histogram, Render, head, sample};
 use crate::model::Duration;
 
 /// Declares a struct whose fields are metrics, and how it is rendered. A field's documentation is its help text.
@@ -46,7 +46,13 @@ metrics! {
     streams_followed: Gauge = "strongroom_streams_followed", Gauge::default();
     /// Connections open now.
     connections: Gauge = "strongroom_connections", Gauge::default();
-    /// Connections refused because there were too many.
+    /// Connections accepted.
+    connections_accepted: Counter = "strongroom_connections_accepted_total", Counter::default();
+    /// Connections that ended by an error, or were cut off because they did not end in time.
+    connections_broken: Counter = "strongroom_connections_broken_total", Counter::default();
+    /// Streams reset because their peer left the answer untaken.
+    streams_stalled: Counter = "strongroom_streams_stalled_total", Counter::default();
+    /// Connections refused because there were too many, or too many handshakes.
     connections_refused: Counter = "strongroom_connections_refused_total", Counter::default();
     /// TLS handshakes that failed or took too long.
     handshake_failures: Counter = "strongroom_tls_handshake_failures_total", Counter::default();
@@ -57,6 +63,8 @@ metrics! {
 
     /// Time that an operation waited from its hand-over to the committer until it was durable.
     commit_wait_seconds: Histogram = "strongroom_commit_wait_seconds", Histogram::default();
+    /// Time that the engine took for a group, until it was durable.
+    commit_seconds: CopiedHistogram = "strongroom_commit_seconds", CopiedHistogram::default();
     /// Groups committed.
     commit_groups: Counter = "strongroom_commit_groups_total", Counter::default();
     /// Operations committed. Divided by the groups: how many shared one flush.
