@@ -10,6 +10,7 @@ pub mod env;
 pub mod keyring;
 pub mod model;
 pub mod proto;
+pub mod server;
 pub mod service;
 pub mod store;
 pub mod telemetry;

@@ -154,9 +154,9 @@ pub(super) fn status(status: &Status) -> v1::GetStatusResponse {
         queue_depth: status.commits.depth,
         commits: status.commits.groups,
         committed_operations: status.commits.operations,
-        integrity_failures: status.integrity_failures,
-        sessions_expired: status.sessions_expired,
-        sweeper_lag: Some(duration(status.sweeper_lag)),
+        integrity_failures: status.counts.integrity_failures,
+        sessions_expired: status.counts.sessions_expired,
+        sweeper_lag: Some(duration(status.counts.sweeper_lag)),
         system_log_size: status.system_log_size,
     }
 }

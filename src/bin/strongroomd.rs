@@ -1,11 +1,12 @@
 //! The server.
 
-use std::alloc::System;
+use std::process::ExitCode;
 
-use zeroizing_alloc::ZeroAlloc;
-
-/// Wipes every block when it is freed: what ring, rustls and the HTTP/2 stack leave behind cannot be wiped elsewhere.
+/// Wipes every block when it is freed: keys that ring does not wipe, plaintext in buffers that are not ours.
 #[global_allocator]
-static ALLOCATOR: ZeroAlloc<System> = ZeroAlloc(System);
+static ALLOCATOR: zeroizing_alloc::ZeroAlloc<std::alloc::System> =
+    zeroizing_alloc::ZeroAlloc(std::alloc::System);
 
-fn main() {}
+fn main() -> ExitCode {
+    strongroom::server::daemon::main()
+}

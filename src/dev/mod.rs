@@ -214,6 +214,14 @@ impl DevMaterial {
     }
 }
 
+/// Writes a file for its owner alone, whole or not at all.
+///
+/// # Errors
+/// [`DevError`] when it cannot be written.
+pub fn write_private(path: &Path, bytes: &[u8]) -> Result<(), DevError> {
+    files::write(path, bytes)
+}
+
 type Plan = Vec<(&'static str, Scopes, TenantSet)>;
 
 fn plan() -> Result<Plan, NameError> {
@@ -230,12 +238,20 @@ fn ensure_token(path: &Path, entropy: &dyn Entropy) -> Result<Zeroizing<String>,
         return parse_token(&found)
             .ok_or_else(|| DevError::Malformed { path: path.to_owned(), expected: "a token" });
     }
+    let token = make_token(entropy)?;
+    files::write(path, token.as_bytes())?;
+    Ok(token)
+}
+
+/// Makes the secret of a token: `srt_` and 43 characters, 256 random bits.
+///
+/// # Errors
+/// [`EntropyError`] when the system's generator fails.
+pub fn make_token(entropy: &dyn Entropy) -> Result<Zeroizing<String>, EntropyError> {
     let mut bytes = Zeroizing::new([0; TOKEN_SECRET_BYTES]);
     entropy.fill(&mut bytes[..])?;
     let encoded = Zeroizing::new(BASE64URL_NOPAD.encode(&bytes[..]));
-    let token = Zeroizing::new([TOKEN_PREFIX, encoded.as_str()].concat());
-    files::write(path, token.as_bytes())?;
-    Ok(token)
+    Ok(Zeroizing::new([TOKEN_PREFIX, encoded.as_str()].concat()))
 }
 
 fn parse_token(bytes: &[u8]) -> Option<Zeroizing<String>> {

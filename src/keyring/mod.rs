@@ -68,6 +68,7 @@ mod tenant;
 mod tests;
 mod wrap;
 
+use std::fmt;
 use std::sync::Arc;
 
 pub use error::{KeyFileProblem, KeyringError};
@@ -101,7 +102,7 @@ pub const MAX_RECIPIENTS: usize = 16;
 pub const MAX_KEK_VERSIONS: usize = 120;
 /// Most versions of a tenant's key, with the destroyed ones: they are listed in a row that every request reads.
 pub const MAX_LISTED_VERSIONS: usize = 1000;
-/// Most opened tenants kept in memory: about 1 MiB while each has few versions.
+/// Most opened tenants kept in memory: about 3 MiB while each has few versions.
 const OPENED_TENANTS: usize = 1024;
 
 /// The opened keys of a store: one for each process.
@@ -128,6 +129,18 @@ pub struct KeyringStats {
     pub tenants: MemoStats,
     /// Opened sessions.
     pub sessions: MemoStats,
+}
+
+impl fmt::Debug for Keyring {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Keyring").field("store", &self.store).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for SystemKeys {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SystemKeys(…)")
+    }
 }
 
 impl SystemKeys {
@@ -375,15 +388,17 @@ impl Keyring {
         sensitive: Option<&[u8]>,
     ) -> Result<SessionKeys, KeyringError> {
         let row = SessionRow::new(self.store, tenant, session_row)?;
-        let records = [body, sensitive.unwrap_or_default()];
-        let records = records.get(..=usize::from(sensitive.is_some())).unwrap_or_default();
-        records.iter().try_for_each(|record| row.check_version(record))?;
-        // The records name the wrapping key by its random id and version, so that these parts determine what they open to.
-        if let Some(keys) = self.sessions.find(session_row, records) {
+        [Some(body), sensitive].iter().flatten().try_for_each(|record| row.check_version(record))?;
+        // The records name the wrapping key by its random id and version, and that it is this tenant's was just checked: so
+        // these parts, and the row key, determine what they open to.
+        let incarnation = tenant.tenant_ref().incarnation.to_be_bytes();
+        let parts: [&[u8]; 3] = [&incarnation, body, sensitive.unwrap_or_default()];
+        let parts = parts.get(..2 + usize::from(sensitive.is_some())).unwrap_or_default();
+        if let Some(keys) = self.sessions.find(session_row, parts) {
             return Ok(keys);
         }
         let keys = row.unwrap(body, sensitive)?;
-        self.sessions.remember(session_row, records, keys.clone());
+        self.sessions.remember(session_row, parts, keys.clone());
         Ok(keys)
     }
 

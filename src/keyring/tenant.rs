@@ -239,16 +239,18 @@ impl Tenant {
 
     /// The key of a version, when its state allows that it unwraps.
     pub(super) fn kek(&self, version: KekVersion) -> Result<&Kek, KeyringError> {
-        let listed = self.description.versions.iter().find(|of| of.version == version);
-        match listed.ok_or(KeyringError::Integrity)?.state {
+        // Both lists ascend, and this is asked for every record of every request.
+        let versions = &self.description.versions;
+        let listed = versions.binary_search_by_key(&version, |of| of.version).ok();
+        match listed.and_then(|at| versions.get(at)).ok_or(KeyringError::Integrity)?.state {
             KekState::Primary | KekState::Enabled => {}
             KekState::Pending | KekState::Disabled | KekState::DestroyScheduled => {
                 return Err(KeyringError::KeyDisabled(version));
             }
             KekState::Destroyed => return Err(KeyringError::KeyDestroyed(version)),
         }
-        let held = self.keks.iter().find(|(held, _)| *held == version);
-        held.map(|(_, kek)| kek.as_ref()).ok_or(KeyringError::Integrity)
+        let held = self.keks.binary_search_by_key(&version, |(held, _)| *held).ok();
+        held.and_then(|at| self.keks.get(at)).map(|(_, kek)| kek.as_ref()).ok_or(KeyringError::Integrity)
     }
 
     /// The id that a version of the tenant's key has in the records that it wraps: `id (12) ‖ version (u32)`.

@@ -579,7 +579,10 @@ mod tenants {
         assert_integrity(sealed(&|tenant| tenant.description.versions[0].state = KekState::Primary));
         assert_integrity(sealed(&|tenant| tenant.description.versions[1].state = KekState::Enabled));
         assert_integrity(sealed(&|tenant| tenant.description.versions[0].state = KekState::Destroyed));
-        assert_integrity(sealed(&|tenant| tenant.description.versions[1].version = KekVersion(1)));
+        assert_integrity(sealed(&|tenant| {
+            tenant.description.versions[1].version = KekVersion(1);
+            tenant.keks[1].0 = KekVersion(1);
+        }));
         assert_integrity(sealed(&|tenant| drop(tenant.keks.pop())));
     }
 
@@ -682,16 +685,21 @@ mod sessions {
     }
 
     #[test]
-    fn another_incarnation_of_a_tenant_does_not_open_its_predecessors_sessions() {
+    fn another_incarnation_or_another_key_does_not_open_a_session_even_when_it_is_remembered() {
         let keyring = keyring();
         let (key, _, tenant) = keyring.create_tenant(&name(), NOW).unwrap();
         let row = session_row(&tenant, 1);
         let made = keyring.create_session_keys(&tenant, &row).unwrap();
-        let mut again = tenant.next();
-        again.description.tenant.incarnation = 2;
-        let again = keyring.open_tenant(&key, &keyring.seal_tenant(&again).unwrap()).unwrap();
-        assert_eq!(again.tenant_ref().incarnation, 2);
-        assert_integrity(keyring.open_session_keys(&again, &row, made.body.as_bytes(), None));
+        let reopened = |change: &dyn Fn(&mut Tenant)| {
+            let mut next = tenant.next();
+            change(&mut next);
+            let next = keyring.open_tenant(&key, &keyring.seal_tenant(&next).unwrap()).unwrap();
+            keyring.open_session_keys(&tenant, &row, made.body.as_bytes(), None).unwrap();
+            keyring.open_session_keys(&next, &row, made.body.as_bytes(), None)
+        };
+        assert!(reopened(&|_| ()).is_ok());
+        assert_integrity(reopened(&|tenant| tenant.description.tenant.incarnation = 2));
+        assert_integrity(reopened(&|tenant| tenant.description.kek_id = [7; 12]));
     }
 
     #[test]

@@ -39,7 +39,7 @@ pub use error::{Error, Failure, Problem};
 pub use event::{Appended, EventPage, EventReader, LastEvent, NewEvent};
 pub use key::KekDescription;
 pub use session::{CreateSession, Lifetime, UpdateSession};
-pub use status::Status;
+pub use status::{Counts, Status};
 pub use sweeper::{SweepReport, Sweeper};
 pub use tenant::TenantDescription;
 pub use token::{CreateToken, TokenCreated, TokenDescription, Tokens};

@@ -29,17 +29,34 @@ pub struct Status {
     pub tenants: u64,
     /// Figures of the committer.
     pub commits: CommitStats,
+    /// What the service counts.
+    pub counts: Counts,
+    /// Events in the server's own log.
+    pub system_log_size: u64,
+}
+
+/// What a server counts, for its metrics.
+#[derive(Debug, Clone, Copy)]
+pub struct Counts {
     /// Records that did not open.
     pub integrity_failures: u64,
     /// Sessions that the sweeper expired.
     pub sessions_expired: u64,
     /// How far the sweeper is behind.
     pub sweeper_lag: Duration,
-    /// Events in the server's own log.
-    pub system_log_size: u64,
 }
 
 impl Service {
+    /// What is counted, without a look at the store.
+    #[must_use]
+    pub fn counts(&self) -> Counts {
+        Counts {
+            integrity_failures: self.counters.integrity_failures.load(Ordering::Relaxed),
+            sessions_expired: self.counters.sessions_expired.load(Ordering::Relaxed),
+            sweeper_lag: Duration::from_millis(self.counters.sweeper_lag_millis.load(Ordering::Relaxed)),
+        }
+    }
+
     /// Returns the state of the server.
     ///
     /// # Errors
@@ -60,9 +77,7 @@ impl Service {
             storage: self.engine.stats().await?,
             tenants: tenants.len() as u64,
             commits: self.committer.stats(),
-            integrity_failures: self.counters.integrity_failures.load(Ordering::Relaxed),
-            sessions_expired: self.counters.sessions_expired.load(Ordering::Relaxed),
-            sweeper_lag: Duration::from_millis(self.counters.sweeper_lag_millis.load(Ordering::Relaxed)),
+            counts: self.counts(),
             system_log_size: self.reader.size(&self.system_log).await?,
         };
         Ok((status, attempt.record().await?))

@@ -151,6 +151,18 @@ impl Service {
         attempt.close(outcome).await
     }
 
+    /// Makes sure that a tenant of this name is there, for installations that begin with one.
+    ///
+    /// # Errors
+    /// [`Error`] when it cannot be stored.
+    pub async fn ensure_tenant(&self, name: &TenantName) -> Result<(), Error> {
+        let attempt = self.own_server_attempt(Operation::TenantCreate);
+        match until_won!(self.create_tenant_once(&attempt, name, None).await) {
+            Ok(_) | Err(Error::AlreadyExists) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
     async fn create_tenant_once(
         &self,
         attempt: &Attempt<'_>,

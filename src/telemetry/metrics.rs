@@ -44,25 +44,11 @@ metrics! {
     requests_in_flight: Gauge = "strongroom_requests_in_flight", Gauge::default();
     /// Streams being followed now.
     streams_followed: Gauge = "strongroom_streams_followed", Gauge::default();
-    /// Connections open now.
-    connections: Gauge = "strongroom_connections", Gauge::default();
-    /// Connections accepted.
-    connections_accepted: Counter = "strongroom_connections_accepted_total", Counter::default();
-    /// Connections that ended by an error, or were cut off because they did not end in time.
-    connections_broken: Counter = "strongroom_connections_broken_total", Counter::default();
-    /// Streams reset because their peer left the answer untaken.
-    streams_stalled: Counter = "strongroom_streams_stalled_total", Counter::default();
-    /// Connections refused because there were too many, or too many handshakes.
-    connections_refused: Counter = "strongroom_connections_refused_total", Counter::default();
-    /// TLS handshakes that failed or took too long.
-    handshake_failures: Counter = "strongroom_tls_handshake_failures_total", Counter::default();
     /// Calls whose credentials were refused.
     authentication_failures: Counter = "strongroom_authentication_failures_total", Counter::default();
     /// Calls that the caller was not permitted to make.
     denials: Counter = "strongroom_authorization_denials_total", Counter::default();
 
-    /// Time that an operation waited from its hand-over to the committer until it was durable.
-    commit_wait_seconds: Histogram = "strongroom_commit_wait_seconds", Histogram::default();
     /// Time that the engine took for a group, until it was durable.
     commit_seconds: CopiedHistogram = "strongroom_commit_seconds", CopiedHistogram::default();
     /// Groups committed.
@@ -88,13 +74,9 @@ metrics! {
     key_cache_hits: Counter = "strongroom_key_cache_hits_total", Counter::default();
     /// Requests that had to unwrap a key.
     key_cache_misses: Counter = "strongroom_key_cache_misses_total", Counter::default();
-    /// Sessions whose keys are in memory now.
-    key_cache_sessions: Gauge = "strongroom_key_cache_sessions", Gauge::default();
 
     /// Sessions and entries that the sweeper reclaimed after they had expired.
     sweeper_expired: Counter = "strongroom_sweeper_expired_total", Counter::default();
-    /// Rows that the sweeper deleted.
-    sweeper_rows: Counter = "strongroom_sweeper_rows_total", Counter::default();
     /// How far the sweeper is behind the clock, in seconds.
     sweeper_lag_seconds: Gauge = "strongroom_sweeper_lag_seconds", Gauge::default();
 
@@ -102,8 +84,6 @@ metrics! {
     store_disk_bytes: Gauge = "strongroom_store_disk_bytes", Gauge::default();
     /// Rows in the store, estimated.
     store_rows: Gauge = "strongroom_store_rows", Gauge::default();
-    /// Jumps of the wall clock that were not followed.
-    clock_jumps: Counter = "strongroom_clock_jumps_total", Counter::default();
 }
 
 impl Metrics {

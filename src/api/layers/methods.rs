@@ -48,6 +48,11 @@ impl Methods {
         }
     }
 
+    /// The paths, without the slash in front.
+    pub fn paths(&self) -> impl Iterator<Item = &str> {
+        self.kinds.keys().map(|path| path.trim_start_matches('/'))
+    }
+
     /// How the method under `path` answers. A path that is not known counts as unary, so that every bound applies to it.
     #[must_use]
     pub fn kind(&self, path: &str) -> MethodKind {
