@@ -13,7 +13,7 @@ use hyper::body::Incoming;
 use hyper::server::conn::http2;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpStream;
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
@@ -56,7 +56,10 @@ impl<S: Rpc> Shared<S> {
         drop(places.handshake);
         if let Some(Some((stream, peer))) = opened {
             let ordinal = self.counters.opened.add_one();
-            Box::pin(self.serve(stream, peer, ordinal)).await;
+            let (alive, mut handlers) = mpsc::channel(1);
+            Box::pin(self.serve(stream, peer, ordinal, alive)).await;
+            // The connection is gone, and HTTP/2 has told every stream of it. Its places are free when the last handler is gone.
+            handlers.recv().await;
             self.counters.closed.add_one();
         }
         drop(places.connection);
@@ -77,10 +80,10 @@ impl<S: Rpc> Shared<S> {
         }
     }
 
-    async fn serve(&self, stream: Stream, peer: Peer, ordinal: u64) {
+    async fn serve(&self, stream: Stream, peer: Peer, ordinal: u64, alive: mpsc::Sender<Infallible>) {
         let closing = CancellationToken::new();
         let handover = Handover::default();
-        let http = self.http(&handover);
+        let http = self.http(&handover, alive);
         let service =
             Entrance { inner: self.service.clone(), peer, closing: Closing(closing.clone()), handover };
         let mut connection = pin!(http.serve_connection(TokioIo::new(stream), service));
@@ -110,9 +113,9 @@ impl<S: Rpc> Shared<S> {
         }
     }
 
-    fn http(&self, handover: &Handover) -> http2::Builder<Spawner> {
+    fn http(&self, handover: &Handover, alive: mpsc::Sender<Infallible>) -> http2::Builder<Spawner> {
         let limits = &self.limits;
-        let spawner = Spawner::new(handover.clone(), limits.stall, Arc::clone(&self.counters));
+        let spawner = Spawner::new(handover.clone(), limits.stall, Arc::clone(&self.counters), alive);
         let mut http = http2::Builder::new(spawner);
         http.timer(TokioTimer::new())
             .max_concurrent_streams(limits.streams)
