@@ -220,18 +220,3 @@ fn resident_bytes() -> usize {
     let pages = std::fs::read_to_string("/proc/self/statm").unwrap();
     pages.split_whitespace().nth(1).unwrap().parse::<usize>().unwrap() * 4096
 }
-
-#[tokio::test]
-async fn small_calls_do_not_wait_for_each_others_acknowledgements() {
-    let server = Server::start(Plan::default()).await;
-    let mut client = server.client();
-    soon(client.put_entry(put("echo", 0))).await.unwrap();
-    let mut times = Vec::new();
-    for _ in 0..50 {
-        let begin = tokio::time::Instant::now();
-        soon(client.put_entry(put("echo", 10))).await.unwrap();
-        times.push(begin.elapsed());
-    }
-    times.sort();
-    assert!(times[25] < Duration::from_millis(30), "the median is {:?}", times[25]);
-}

@@ -39,6 +39,23 @@ async fn a_call_that_does_not_finish_is_cut_off_and_its_handler_dropped() {
     assert_ne!(soon(call).await.unwrap().unwrap_err().code(), Code::Ok);
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+async fn a_handler_that_cannot_be_dropped_yet_is_waited_for() {
+    let limits = ConnectionLimits { drain: Duration::from_millis(20), ..Default::default() };
+    let mut server = Server::start(Plan { limits, ..Plan::default() }).await;
+    let mut client = server.client();
+    let call = tokio::spawn(async move { client.put_entry(put("busy", 0)).await });
+    until("the handler is at work", || server.service.running() == 1).await;
+    server.shutdown.cancel();
+    soon(call).await.unwrap().unwrap_err();
+    let early = tokio::time::timeout(Duration::from_millis(100), &mut server.task).await;
+    server.service.gate.add_permits(1);
+    assert!(early.is_err(), "the server ended before its handler");
+    let service = server.service.clone();
+    assert!(!server.stop().await.drained);
+    assert_eq!(service.running(), 0);
+}
+
 #[tokio::test]
 async fn a_followed_stream_is_told_of_the_drain_and_ends_in_order() {
     let server = Server::start(Plan::default()).await;

@@ -166,3 +166,45 @@ impl<S: Rpc> hyper::service::Service<Request<Incoming>> for Entrance<S> {
         Box::pin(async move { Ok(answer.await?.map(|body| Paced::new(body, progress))) })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::transport::{ClientAuth, TlsFiles, TlsVersions};
+    use rustls::pki_types::ServerName;
+    use rustls::{ClientConfig, RootCertStore};
+    use tokio::io::AsyncWriteExt as _;
+    use tokio::net::TcpListener;
+
+    #[tokio::test]
+    async fn small_answers_leave_without_delay() {
+        let dir = tempfile::tempdir().unwrap();
+        let own = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+        let (chain, key) = (dir.path().join("chain"), dir.path().join("key"));
+        std::fs::write(&chain, own.cert.pem()).unwrap();
+        std::fs::write(&key, own.signing_key.serialize_pem()).unwrap();
+        let (clients, versions) = (ClientAuth::None, TlsVersions::Only13);
+        let source = TlsSource::open(TlsFiles { chain, key, clients, versions }).unwrap();
+
+        let mut roots = RootCertStore::empty();
+        roots.add(own.cert.der().clone()).unwrap();
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let client = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+        let mut client = client.unwrap().with_root_certificates(roots).with_no_client_auth();
+        client.alpn_protocols = vec![ALPN.to_vec()];
+
+        let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let connected = TcpStream::connect(socket.local_addr().unwrap()).await.unwrap();
+        let (accepted, address) = socket.accept().await.unwrap();
+        let peer = async {
+            let name = ServerName::try_from("localhost").unwrap();
+            let connector = tokio_rustls::TlsConnector::from(Arc::new(client));
+            let mut stream = connector.connect(name, connected).await.unwrap();
+            stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await.unwrap();
+            stream
+        };
+        let (opened, _peer) = tokio::join!(handshake(&source, accepted, address), peer);
+        let (stream, _) = opened.unwrap();
+        assert!(stream.get_ref().get_ref().0.nodelay().unwrap());
+    }
+}
