@@ -8,6 +8,7 @@ use std::{env, fs};
 const FILES: [&str; 3] =
     ["strongroom/v1/common.proto", "strongroom/v1/context.proto", "strongroom/v1/admin.proto"];
 
+#[expect(clippy::disallowed_methods, reason = "cargo tells a build script by the environment where to write")]
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed=proto");
     let out = PathBuf::from(env::var_os("OUT_DIR").ok_or("OUT_DIR is not set")?);
@@ -28,6 +29,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         .codec_path("crate::proto::Codec")
         .skip_debug(["."])
         .bytes(".")
+        .btree_map(".")
         .compile_fds(descriptors)?;
     Ok(())
 }

@@ -1,7 +1,18 @@
 //! Strongroom: an encrypted context store for MCP servers.
+pub mod api;
+pub mod audit;
+pub mod auth;
+pub mod commit;
+pub mod config;
+pub mod cli;
 pub mod client;
 pub mod crypto;
+pub mod dev;
 pub mod env;
+pub mod keyring;
 pub mod model;
 pub mod proto;
+pub mod server;
+pub mod service;
 pub mod store;
+pub mod telemetry;

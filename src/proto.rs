@@ -2,6 +2,16 @@
 //!
 //! No message prints its content: `Debug` shows the message's name alone.
 
+use std::borrow::Cow;
+use std::marker::PhantomData;
+use std::sync::Arc;
+
+use prost::{DecodeError, Message};
+use tonic::codec::{BufferSettings, DecodeBuf};
+use tonic::{Code, Status};
+use tonic_prost::ProstEncoder;
+use tonic_types::{ErrorDetails, StatusExt as _};
+
 /// Messages, clients and servers of `strongroom.v1`.
 #[allow(
     missing_docs,
@@ -19,4 +29,175 @@ pub mod v1 {
 /// The file descriptors, for reflection.
 pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/strongroom.bin"));
 
-pub use tonic_prost::ProstCodec as Codec;
+/// The domain of every `google.rpc.ErrorInfo` that a server of this package sends.
+pub const ERROR_DOMAIN: &str = "strongroom.v1";
+
+/// The string that stands for `reason` in `google.rpc.ErrorInfo`: the enum value's name without its prefix.
+#[must_use]
+pub fn reason_name(reason: v1::ErrorReason) -> &'static str {
+    let name = reason.as_str_name();
+    name.strip_prefix("ERROR_REASON_").unwrap_or(name)
+}
+
+/// Encodes and decodes protobuf, and calls bytes that do not decode the sender's error.
+///
+/// What does not decode is answered with INVALID_ARGUMENT, reason INVALID_FIELD and the path of the field, never with a
+/// part of the content. (`tonic_prost::ProstCodec` answers INTERNAL with prost's text.) On the client's side the same
+/// status means that the *answer* did not decode; [`is_malformed`] tells it from an answer of the server.
+///
+/// A `bytes` field is a slice of the buffer that held the whole message, and keeps all of it alive. That is what a handler
+/// wants, which seals the value (and so copies it) while the request lives. Whoever keeps a value longer than its request,
+/// in a cache or a queue, copies it first (`Bytes::copy_from_slice`).
+#[derive(Debug)]
+pub struct Codec<T, U> {
+    sides: PhantomData<(T, U)>,
+}
+
+impl<T, U> Default for Codec<T, U> {
+    fn default() -> Self {
+        Self { sides: PhantomData }
+    }
+}
+
+impl<T, U> tonic::codec::Codec for Codec<T, U>
+where
+    T: Message + Send + 'static,
+    U: Message + Default + Send + 'static,
+{
+    type Encode = T;
+    type Decode = U;
+    type Encoder = ProstEncoder<T>;
+    type Decoder = Decoder<U>;
+
+    fn encoder(&mut self) -> Self::Encoder {
+        ProstEncoder::new(BufferSettings::default())
+    }
+
+    fn decoder(&mut self) -> Self::Decoder {
+        Decoder { message: PhantomData }
+    }
+}
+
+/// The decoding half of [`Codec`].
+#[derive(Debug)]
+pub struct Decoder<U> {
+    message: PhantomData<U>,
+}
+
+impl<U: Message + Default> tonic::codec::Decoder for Decoder<U> {
+    type Item = U;
+    type Error = Status;
+
+    fn decode(&mut self, bytes: &mut DecodeBuf<'_>) -> Result<Option<U>, Status> {
+        U::decode(bytes).map(Some).map_err(|error| malformed(&error))
+    }
+}
+
+/// The source of a status that [`Codec`] made: the message received was not valid.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the message received is not valid protobuf")]
+pub struct Malformed;
+
+/// Whether `status` was made on this side because a message received did not decode.
+#[must_use]
+pub fn is_malformed(status: &Status) -> bool {
+    std::error::Error::source(status).is_some_and(|source| source.is::<Malformed>())
+}
+
+fn malformed(error: &DecodeError) -> Status {
+    let (path, problem) = locate(error);
+    let mut details = ErrorDetails::new();
+    let reason = reason_name(v1::ErrorReason::InvalidField);
+    details.set_error_info(reason, ERROR_DOMAIN, std::collections::HashMap::<String, String>::new());
+    let text = match path.as_str() {
+        "" => Cow::Borrowed("the message is not valid protobuf"),
+        path => Cow::Owned(format!("{path} {problem}")),
+    };
+    if !path.is_empty() {
+        details.add_bad_request_violation(path, problem);
+    }
+    let mut status = Status::with_error_details(Code::InvalidArgument, text, details);
+    status.set_source(Arc::new(Malformed));
+    status
+}
+
+/// The path of the field where decoding failed (empty when that was not within a field) and what is wrong with it.
+///
+/// prost tells both in its text alone: `failed to …: Inner.leaf: Outer.field: description`. The names in it are those of
+/// the generated code; the description may hold numbers from the wire, so only its beginning is compared and none is passed on.
+fn locate(error: &DecodeError) -> (String, &'static str) {
+    let text = error.to_string();
+    let mut rest = text.strip_prefix("failed to decode Protobuf message: ").unwrap_or_default();
+    let mut fields = Vec::new();
+    while let Some((place, after)) = rest.split_once(": ") {
+        let Some((_, field)) = place.split_once('.') else { break };
+        fields.push(field.trim_start_matches("r#"));
+        rest = after;
+    }
+    fields.reverse();
+    let problem = match rest {
+        rest if rest.starts_with("invalid string value") => "is not valid UTF-8",
+        rest if rest.starts_with("recursion limit") => "is nested too deeply",
+        _ => "is not valid protobuf",
+    };
+    (fields.join("."), problem)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bytes::{BufMut as _, BytesMut};
+
+    fn decode<M: Message + Default>(bytes: &[u8]) -> Status {
+        malformed(&M::decode(bytes).err().unwrap())
+    }
+
+    fn field(number: u8, content: &[u8]) -> Vec<u8> {
+        let mut out = BytesMut::new();
+        out.put_u8(number << 3 | 2);
+        out.put_u8(u8::try_from(content.len()).unwrap());
+        out.put_slice(content);
+        out.to_vec()
+    }
+
+    #[test]
+    fn text_that_is_not_utf8_names_the_field_and_nothing_of_the_content() {
+        let status = decode::<v1::PutEntryRequest>(&field(2, &field(1, b"secret\xff")));
+        assert_eq!(status.code(), Code::InvalidArgument);
+        assert_eq!(status.message(), "put.key is not valid UTF-8");
+        let details = status.get_error_details();
+        let reason = details.error_info().unwrap();
+        assert_eq!((reason.reason.as_str(), reason.domain.as_str()), ("INVALID_FIELD", "strongroom.v1"));
+        assert_eq!(details.bad_request().unwrap().field_violations[0].field, "put.key");
+    }
+
+    #[test]
+    fn bytes_that_are_no_message_at_all_name_no_field() {
+        let status = decode::<v1::PutEntryRequest>(&[0xff, 0xff, 0xff]);
+        assert_eq!(status.message(), "the message is not valid protobuf");
+        assert!(status.get_error_details().bad_request().is_none());
+    }
+
+    #[test]
+    fn a_truncated_field_is_named() {
+        let status = decode::<v1::PutEntryRequest>(&[0x1a, 9, b'x']);
+        assert_eq!(status.message(), "request_id is not valid protobuf");
+    }
+
+    #[test]
+    fn numbers_of_the_wire_are_not_repeated() {
+        let status = decode::<v1::PutEntryRequest>(&field(2, &[0x0f, 0x2a]));
+        assert_eq!(status.message(), "put is not valid protobuf");
+    }
+
+    #[test]
+    fn a_status_of_the_codec_is_told_from_one_of_the_peer() {
+        assert!(is_malformed(&decode::<v1::PutEntryRequest>(&[0xff])));
+        assert!(!is_malformed(&Status::invalid_argument("put.key is not valid UTF-8")));
+    }
+
+    #[test]
+    fn reasons_are_sent_without_their_prefix() {
+        assert_eq!(reason_name(v1::ErrorReason::RevisionMismatch), "REVISION_MISMATCH");
+    }
+}

@@ -1,1 +1,14 @@
-fn main() {}
+//! The command line client; everything is in `strongroom::cli`.
+
+use std::alloc::System;
+use std::process::ExitCode;
+
+use zeroizing_alloc::ZeroAlloc;
+
+/// Wipes every block when it is freed: what ring, rustls and the HTTP/2 stack leave behind cannot be wiped elsewhere.
+#[global_allocator]
+static ALLOCATOR: ZeroAlloc<System> = ZeroAlloc(System);
+
+fn main() -> ExitCode {
+    strongroom::cli::main()
+}

@@ -18,10 +18,10 @@ pub use blind::{Blinded, Pseudonym};
 pub use padme::padded_len;
 pub use recipient::{RecipientError, RecoveryPrivateKey, RecoveryPublicKey};
 pub use record::{
-    Header, KeyId, Kind, MAX_SEALED_BYTES, OpenError, Place, Plaintext, SealError, Sealed, open, seal,
-    seal_parts,
+    Header, KeyId, Kind, MAX_SEALED_BYTES, OpenError, Place, Plaintext, START_BYTES, SealError, Sealed,
+    content_hash, open, open_start, seal, seal_parts,
 };
 pub use secret::{
     AuditKey, BodyDek, ControlKey, IndexKey, Kek, ProviderKey, PseudonymKey, Rek, SealingKey, Secret,
-    SensitiveDek, WrappableKey, token_digest,
+    SensitiveDek, WrappableKey,
 };

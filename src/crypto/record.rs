@@ -36,6 +36,9 @@ const TAG_BYTES: usize = 16;
 const NONCE_BYTES: usize = 12;
 const LENGTH_BYTES: usize = 4;
 
+/// How much plaintext the first chunk of a record holds.
+pub const START_BYTES: usize = CHUNK_BYTES - LENGTH_BYTES;
+
 /// The fixed beginning of the HKDF info, up to the salt: C2SP chunked-encryption, "Key derivation".
 const INFO: &[u8] = b"c2sp.org/chunked-encryption@v1+AEAD_AES_256_GCM\0";
 
@@ -94,8 +97,8 @@ pub enum Kind {
     LogBlock = 29,
     /// The head of an access log: size and frontier.
     LogHead = 30,
-    /// A tombstone's or an index row's description.
-    Index = 31,
+    /// The directory row that leads from a token's name to its digest.
+    TokenName = 31,
 }
 
 /// The id of the key that sealed a record: random for a session's key, id and version for a wrapping key.
@@ -251,6 +254,35 @@ pub fn open(
     Ok(Plaintext(message))
 }
 
+/// Opens only the first chunk of a record, of at most [`START_BYTES`] bytes of plaintext, for what stands at its beginning.
+///
+/// What comes back is authentic, but nothing is said about the rest of the record: not even that it is there.
+///
+/// # Errors
+/// As for [`open`], as far as it looks.
+pub fn open_start(
+    key: &impl SealingKey,
+    header: Header,
+    place: &Place<'_>,
+    record: &[u8],
+) -> Result<Plaintext, OpenError> {
+    if record.len() <= PREFIX_BYTES + CHUNK_BYTES + TAG_BYTES {
+        return open(key, header, place, record);
+    }
+    let header = header.encode();
+    let (found, rest) = record.split_at_checked(HEADER_BYTES).ok_or(OpenError)?;
+    if found != header {
+        return Err(OpenError);
+    }
+    let (derived, chunks) = derive(key, &context(&header, place), rest)?;
+    let mut first = Zeroizing::new(chunks.get(..CHUNK_BYTES + TAG_BYTES).ok_or(OpenError)?.to_vec());
+    derived.key.open_in_place(derived.nonce(0), Aad::empty(), &mut first).map_err(|_| OpenError)?;
+    let prefix = first.get_mut(..LENGTH_BYTES).ok_or(OpenError)?;
+    let held = u32::try_from(length(prefix).min(START_BYTES)).map_err(|_| OpenError)?;
+    prefix.copy_from_slice(&held.to_be_bytes());
+    Ok(Plaintext(first))
+}
+
 impl Header {
     fn encode(&self) -> [u8; HEADER_BYTES] {
         let mut bytes = [0; HEADER_BYTES];
@@ -261,11 +293,25 @@ impl Header {
         bytes
     }
 
+    /// The kind that a stored record names, without any claim that the record is genuine.
+    #[must_use]
+    pub fn named_kind(record: &[u8]) -> Option<u8> {
+        record.get(6).copied()
+    }
+
     /// The key id that a stored record names, without any claim that the record is genuine.
     #[must_use]
     pub fn named_key(record: &[u8]) -> Option<KeyId> {
         record.get(8..24).and_then(|id| id.try_into().ok()).map(KeyId)
     }
+}
+
+/// SHA-256 of stored bytes, by which the access log names exactly them.
+#[must_use]
+pub fn content_hash(stored: &[u8]) -> [u8; 32] {
+    let mut hash = [0; 32];
+    hash.copy_from_slice(ring::digest::digest(&ring::digest::SHA256, stored).as_ref());
+    hash
 }
 
 /// `"strongroom/v1" ‖ header ‖ LP(store) ‖ LP(tenant ‖ incarnation) ‖ LP(session) ‖ LP(key)`, LP = u32 length prefix.
@@ -312,13 +358,20 @@ fn open_message(
     context: &[u8],
     ciphertext: &[u8],
 ) -> Result<Zeroizing<Vec<u8>>, OpenError> {
+    let (derived, chunks) = derive(key, context, ciphertext)?;
+    derived.decrypt(chunks)
+}
+
+/// Splits off salt and commitment, derives, and checks the commitment before anything else.
+fn derive<'a>(
+    key: &impl SealingKey,
+    context: &[u8],
+    ciphertext: &'a [u8],
+) -> Result<(Derived, &'a [u8]), OpenError> {
     let (salt, rest) = ciphertext.split_at_checked(SALT_BYTES).ok_or(OpenError)?;
     let (commitment, chunks) = rest.split_at_checked(COMMITMENT_BYTES).ok_or(OpenError)?;
     let derived = Derived::new(key, salt, context).ok_or(OpenError)?;
-    if !bool::from(derived.commitment.ct_eq(commitment)) {
-        return Err(OpenError);
-    }
-    derived.decrypt(chunks)
+    if bool::from(derived.commitment.ct_eq(commitment)) { Ok((derived, chunks)) } else { Err(OpenError) }
 }
 
 /// Key, base nonce and commitment of one record.
@@ -452,6 +505,21 @@ mod tests {
             assert_eq!(sealed.as_bytes().len(), expected);
             let opened = open(&dek, header(), &place(), sealed.as_bytes()).unwrap();
             assert!(opened.as_bytes() == plaintext, "{len}");
+        }
+    }
+
+    #[test]
+    fn the_start_of_a_record_opens_alone_and_only_if_it_is_genuine() {
+        let dek = dek();
+        for len in [10, START_BYTES, START_BYTES + 1, 100_000] {
+            let plaintext: Vec<u8> = (0..len).map(|n: usize| n.to_le_bytes()[0]).collect();
+            let sealed = seal(&dek, header(), &place(), &plaintext, &SystemEntropy::new()).unwrap();
+            let start = open_start(&dek, header(), &place(), sealed.as_bytes()).unwrap();
+            let expected = len.min(START_BYTES);
+            assert!(start.as_bytes()[..expected] == plaintext[..expected], "{len}");
+            let mut bytes = sealed.as_bytes().to_vec();
+            bytes[PREFIX_BYTES + 2] ^= 1;
+            assert_eq!(open_start(&dek, header(), &place(), &bytes).err(), Some(OpenError));
         }
     }
 

@@ -146,11 +146,3 @@ role!(
     /// The key that turns identifiers into pseudonyms.
     PseudonymKey
 );
-
-/// SHA-256 of a token, by which it is looked up: the token itself is never stored.
-#[must_use]
-pub fn token_digest(token: &[u8]) -> [u8; 32] {
-    let mut digest = [0; 32];
-    digest.copy_from_slice(ring::digest::digest(&ring::digest::SHA256, token).as_ref());
-    digest
-}

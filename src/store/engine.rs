@@ -89,6 +89,14 @@ impl ScanRange {
     }
 }
 
+/// The least bytes above everything that begins with `prefix`; none when nothing is.
+pub(super) fn prefix_end(prefix: &[u8]) -> Option<Vec<u8>> {
+    let last = prefix.iter().rposition(|byte| *byte != u8::MAX)?;
+    let mut end = prefix.get(..=last)?.to_vec();
+    *end.last_mut()? += 1;
+    Some(end)
+}
+
 /// Rows in the order of the scan.
 pub type ScanPage = Vec<(Key, Row)>;
 
@@ -152,6 +160,14 @@ pub trait StorageEngine: Send + Sync + 'static {
     /// # Errors
     /// [`EngineError`] when the engine cannot read.
     async fn scan(&self, range: ScanRange, limit: usize) -> Result<ScanPage, EngineError>;
+
+    /// At most `limit` keys of `range`, without their rows: these may be large.
+    ///
+    /// # Errors
+    /// [`EngineError`] when the engine cannot read.
+    async fn scan_keys(&self, range: ScanRange, limit: usize) -> Result<Vec<Key>, EngineError> {
+        Ok(self.scan(range, limit).await?.into_iter().map(|(key, _)| key).collect())
+    }
 
     /// Applies `batch` if all its expectations hold, and returns when it is on disk.
     ///

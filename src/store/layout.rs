@@ -8,7 +8,7 @@
 //! Names appear blinded only. The parts that follow the tenant id are what a record's [`Place`](crate::crypto::Place) binds.
 
 use crate::crypto::Blinded;
-use crate::model::{TenantId, Timestamp};
+use crate::model::{StoreId, TenantId, Timestamp};
 
 /// The tables, by the first byte of their keys.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,9 +24,9 @@ pub enum Table {
     Token = b'K',
     /// From a blinded token name to its digest.
     TokenName = b'O',
-    /// Sessions with their entries, streams, events and remembered answers.
+    /// Sessions with their entries, streams and events.
     Session = b'S',
-    /// Remembered answers of mutations outside a session.
+    /// Remembered answers, by the period in which they were given.
     Answer = b'A',
     /// What ends when: by second, tenant and row.
     Expiry = b'X',
@@ -48,8 +48,6 @@ pub enum SessionPart {
     Stream = 2,
     /// Events.
     Event = 3,
-    /// Remembered answers.
-    Answer = 4,
 }
 
 /// The key of a row.
@@ -92,6 +90,12 @@ impl Key {
         self.0.get(TENANT_END..).unwrap_or_default()
     }
 
+    /// The part that follows the table's byte, of any key.
+    #[must_use]
+    pub fn within_table(&self) -> &[u8] {
+        self.0.get(1..).unwrap_or_default()
+    }
+
     /// The tenant, of a key in a tenant's table.
     #[must_use]
     pub fn tenant(&self) -> Option<TenantId> {
@@ -107,7 +111,7 @@ impl std::fmt::Debug for Key {
 
 /// Makes keys, one function a kind of row.
 pub mod keys {
-    use super::{Blinded, Key, SessionPart, Table, TenantId, Timestamp};
+    use super::{Blinded, Key, SESSION_END, SessionPart, StoreId, Table, TenantId, Timestamp};
 
     fn key(table: Table, parts: &[&[u8]]) -> Key {
         let mut bytes = vec![table as u8];
@@ -121,6 +125,39 @@ pub mod keys {
     #[must_use]
     pub fn meta(name: &'static str) -> Key {
         key(Table::Meta, &[name.as_bytes()])
+    }
+
+    /// Where the store's id stands: in the key of a marker row.
+    #[must_use]
+    pub fn store_ids() -> Vec<u8> {
+        key(Table::Meta, &[b"store/"]).0
+    }
+
+    /// The marker row that names the store.
+    #[must_use]
+    pub fn store_id(store: StoreId) -> Key {
+        key(Table::Meta, &[b"store/", &store.0])
+    }
+
+    /// All rows of root epoch keys.
+    #[must_use]
+    pub fn roots() -> Vec<u8> {
+        key(Table::Meta, &[b"root/"]).0
+    }
+
+    /// A row of a root epoch key: number 0 is its commitment, the others are its recipients' stanzas. `plain` is what the
+    /// row says openly.
+    #[must_use]
+    pub fn root(epoch: u32, number: u8, plain: &[u8]) -> Key {
+        key(Table::Meta, &[b"root/", &epoch.to_be_bytes(), &[number], plain])
+    }
+
+    /// Epoch, number and plain part of a row of a root epoch key.
+    #[must_use]
+    pub fn root_parts(row: &Key) -> Option<(u32, u8, &[u8])> {
+        let (epoch, rest) = row.as_bytes().strip_prefix(&roots()[..])?.split_first_chunk()?;
+        let (number, plain) = rest.split_first()?;
+        Some((u32::from_be_bytes(*epoch), *number, plain))
     }
 
     /// The directory row of a tenant's name, blinded under the server's index key.
@@ -157,6 +194,35 @@ pub mod keys {
     #[must_use]
     pub fn session_rows(tenant: TenantId, session: &Blinded) -> Vec<u8> {
         key(Table::Session, &[&tenant.0, session]).0
+    }
+
+    /// All rows of the session that `row` belongs to.
+    #[must_use]
+    pub fn rows_of_session(row: &Key) -> Vec<u8> {
+        row.as_bytes().iter().copied().take(SESSION_END).collect()
+    }
+
+    /// A key behind every row of the session that `row` belongs to, and before those of the next.
+    #[must_use]
+    pub fn session_end(row: &Key) -> Key {
+        let mut end = row.as_bytes().iter().copied().take(SESSION_END).collect::<Vec<_>>();
+        end.push(u8::MAX);
+        Key(end)
+    }
+
+    /// Whether a key of the session table is that of a session's own row.
+    #[must_use]
+    pub fn is_session(row: &Key) -> bool {
+        row.as_bytes().first() == Some(&(Table::Session as u8))
+            && row.within_session() == [SessionPart::Root as u8]
+    }
+
+    /// The session's own row, of any key in the session table.
+    #[must_use]
+    pub fn session_of(row: &Key) -> Key {
+        let mut root = row.as_bytes().iter().copied().take(SESSION_END).collect::<Vec<_>>();
+        root.push(SessionPart::Root as u8);
+        Key(root)
     }
 
     /// All rows of one part of a session.
@@ -196,16 +262,34 @@ pub mod keys {
         key(Table::Session, &[&tenant.0, session, &part, stream, &number.to_be_bytes()])
     }
 
-    /// The remembered answer to a request id within a session.
+    /// The number of an event, of its key.
     #[must_use]
-    pub fn session_answer(tenant: TenantId, session: &Blinded, request: &Blinded) -> Key {
-        key(Table::Session, &[&tenant.0, session, &[SessionPart::Answer as u8], request])
+    pub fn event_number(event: &Key) -> Option<u64> {
+        event.within_session().get(17..25).and_then(|number| number.try_into().ok()).map(u64::from_be_bytes)
     }
 
-    /// The remembered answer to a request id outside a session.
+    /// The remembered answer to a request id that was given in `period`.
     #[must_use]
-    pub fn answer(tenant: TenantId, request: &Blinded) -> Key {
-        key(Table::Answer, &[&tenant.0, request])
+    pub fn answer(period: u64, tenant: TenantId, request: &Blinded) -> Key {
+        key(Table::Answer, &[&period.to_be_bytes(), &tenant.0, request])
+    }
+
+    /// All remembered answers, and the key below which those of earlier periods lie.
+    #[must_use]
+    pub fn answers_before(period: u64) -> (Vec<u8>, Key) {
+        (key(Table::Answer, &[]).0, key(Table::Answer, &[&period.to_be_bytes()]))
+    }
+
+    /// All rows of the expiry index.
+    #[must_use]
+    pub fn expiry_rows() -> Vec<u8> {
+        key(Table::Expiry, &[]).0
+    }
+
+    /// All rows of a table.
+    #[must_use]
+    pub fn table(table: Table) -> Vec<u8> {
+        key(table, &[]).0
     }
 
     /// The index row that says that `row` may end in the second of `at`.

@@ -5,11 +5,17 @@
 //! because nothing here accepts it.
 
 mod engine;
+mod faulty;
 mod layout;
+mod memory;
 mod row;
+mod sled;
 
+pub use self::sled::{SledEngine, SledOptions};
 pub use engine::{
     Batch, CommitOutcome, EngineError, EngineStats, RowExpect, ScanPage, ScanRange, StorageEngine,
 };
+pub use faulty::{Call, Effect, Failure, Fault, Faulty, Hook, Operation};
 pub use layout::{Key, SessionPart, Table, keys};
-pub use row::{Row, RowError};
+pub use memory::MemoryEngine;
+pub use row::{Part, Row, RowError};

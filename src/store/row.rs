@@ -23,6 +23,15 @@ pub struct RowError;
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Row(Bytes);
 
+/// One record of a row that is made from another.
+#[derive(Debug, Clone, Copy)]
+pub enum Part<'a> {
+    /// The other row's record of this number.
+    Kept(usize),
+    /// A new record.
+    New(&'a Sealed),
+}
+
 impl Row {
     /// Builds a row from a revision and its records, at most 255 of them.
     #[must_use]
@@ -37,6 +46,25 @@ impl Row {
             bytes.extend_from_slice(record);
         }
         Self(Bytes::from(bytes))
+    }
+
+    /// Builds a row of which some records are this row's, unopened and unchanged.
+    ///
+    /// # Errors
+    /// [`RowError`] when this row is damaged or has no such record.
+    pub fn rebuilt(&self, revision: Revision, parts: &[Part<'_>]) -> Result<Self, RowError> {
+        let old = self.records()?;
+        let mut bytes = revision.get().to_be_bytes().to_vec();
+        bytes.push(u8::try_from(parts.len()).map_err(|_| RowError)?);
+        for part in parts {
+            let record = match part {
+                Part::Kept(number) => *old.get(*number).ok_or(RowError)?,
+                Part::New(record) => record.as_bytes(),
+            };
+            bytes.extend_from_slice(&u32::try_from(record.len()).map_err(|_| RowError)?.to_be_bytes());
+            bytes.extend_from_slice(record);
+        }
+        Ok(Self(Bytes::from(bytes)))
     }
 
     /// A row that says nothing but its key.

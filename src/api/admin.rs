@@ -1,0 +1,285 @@
+//! The control plane.
+
+use std::pin::Pin;
+use std::sync::Arc;
+
+use futures_util::Stream;
+use tonic::{Request, Response, Status};
+
+use super::call::{Call, Refusal};
+use super::follow::{Following, Pace};
+use super::{convert, parse};
+use crate::auth::ManageTenants;
+use crate::model::TenantState;
+use crate::proto::v1;
+use crate::proto::v1::admin_service_server::AdminService;
+use crate::service::{Answer, AuditQuery, CreateToken, Operation, Repeat, Service, TenantDescription};
+
+/// Answers the calls of `AdminService`.
+#[derive(Clone)]
+pub struct Admin {
+    service: Arc<Service>,
+}
+
+impl Admin {
+    /// Answers from `service`.
+    #[must_use]
+    pub fn new(service: Arc<Service>) -> Self {
+        Self { service }
+    }
+
+    async fn set_state(
+        &self,
+        call: &Call,
+        name: &str,
+        state: TenantState,
+        repeat: Option<Repeat>,
+    ) -> Result<Answer<TenantDescription>, Refusal> {
+        let permit = call.permit::<ManageTenants>(name).await?;
+        Ok(self.service.set_tenant_state(&permit, state, repeat).await?)
+    }
+}
+
+/// What a stream of answers is.
+type Streamed<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+
+#[tonic::async_trait]
+impl AdminService for Admin {
+    type TailAuditStream = Streamed<v1::TailAuditResponse>;
+
+    async fn create_tenant(
+        &self,
+        request: Request<v1::CreateTenantRequest>,
+    ) -> Result<Response<v1::CreateTenantResponse>, Status> {
+        let call = Call::begin(&self.service, &request, Operation::TenantCreate)?;
+        let message = request.into_inner();
+        let outcome = async {
+            // Who may create a tenant may create any.
+            let permit = call.permit_server().await?;
+            let repeat = parse::repeat("CreateTenant", &message.request_id, &message)?;
+            let name = parse::tenant("name", message.name)?;
+            let answer = self.service.create_tenant(&permit, &name, repeat).await?;
+            Ok(answer.map(|made| v1::CreateTenantResponse { tenant: Some(convert::tenant(made)) }))
+        };
+        let outcome = outcome.await;
+        call.finish(outcome).await
+    }
+
+    async fn get_tenant(
+        &self,
+        request: Request<v1::GetTenantRequest>,
+    ) -> Result<Response<v1::GetTenantResponse>, Status> {
+        let call = Call::begin(&self.service, &request, Operation::TenantRead)?;
+        let message = request.into_inner();
+        let outcome = async {
+            let permit = call.permit::<ManageTenants>(&message.name).await?;
+            let answer = self.service.tenant(&permit).await?;
+            Ok(answer.map(|found| v1::GetTenantResponse { tenant: Some(convert::tenant(found)) }))
+        };
+        let outcome = outcome.await;
+        call.finish(outcome).await
+    }
+
+    async fn list_tenants(
+        &self,
+        request: Request<v1::ListTenantsRequest>,
+    ) -> Result<Response<v1::ListTenantsResponse>, Status> {
+        let call = Call::begin(&self.service, &request, Operation::TenantList)?;
+        let message = request.into_inner();
+        let outcome = async {
+            let permit = call.permit_server().await?;
+            let page = parse::page(message.page_size, message.page_token);
+            let answer = self.service.list_tenants(&permit, &page).await?;
+            Ok(answer.map(|page| v1::ListTenantsResponse {
+                tenants: page.items.into_iter().map(convert::tenant).collect(),
+                next_page_token: page.next,
+            }))
+        };
+        let outcome = outcome.await;
+        call.finish(outcome).await
+    }
+
+    async fn suspend_tenant(
+        &self,
+        request: Request<v1::SuspendTenantRequest>,
+    ) -> Result<Response<v1::SuspendTenantResponse>, Status> {
+        let call = Call::begin(&self.service, &request, Operation::TenantSuspend)?;
+        let message = request.into_inner();
+        let outcome = async {
+            let repeat = parse::repeat("SuspendTenant", &message.request_id, &message)?;
+            let answer = self.set_state(&call, &message.name, TenantState::Suspended, repeat).await?;
+            Ok(answer.map(|now| v1::SuspendTenantResponse { tenant: Some(convert::tenant(now)) }))
+        };
+        let outcome: Result<_, Refusal> = outcome.await;
+        call.finish(outcome).await
+    }
+
+    async fn resume_tenant(
+        &self,
+        request: Request<v1::ResumeTenantRequest>,
+    ) -> Result<Response<v1::ResumeTenantResponse>, Status> {
+        let call = Call::begin(&self.service, &request, Operation::TenantResume)?;
+        let message = request.into_inner();
+        let outcome = async {
+            let repeat = parse::repeat("ResumeTenant", &message.request_id, &message)?;
+            let answer = self.set_state(&call, &message.name, TenantState::Active, repeat).await?;
+            Ok(answer.map(|now| v1::ResumeTenantResponse { tenant: Some(convert::tenant(now)) }))
+        };
+        let outcome: Result<_, Refusal> = outcome.await;
+        call.finish(outcome).await
+    }
+
+    async fn list_keks(
+        &self,
+        request: Request<v1::ListKeksRequest>,
+    ) -> Result<Response<v1::ListKeksResponse>, Status> {
+        let call = Call::begin(&self.service, &request, Operation::KeyList)?;
+        let message = request.into_inner();
+        let outcome = async {
+            let permit = call.permit(&message.tenant).await?;
+            let page = parse::page(message.page_size, message.page_token);
+            let answer = self.service.list_keks(&permit, &page).await?;
+            Ok(answer.map(|page| v1::ListKeksResponse {
+                keks: page.items.into_iter().map(convert::kek).collect(),
+                next_page_token: page.next,
+            }))
+        };
+        let outcome = outcome.await;
+        call.finish(outcome).await
+    }
+
+    async fn rotate_kek(
+        &self,
+        request: Request<v1::RotateKekRequest>,
+    ) -> Result<Response<v1::RotateKekResponse>, Status> {
+        let call = Call::begin(&self.service, &request, Operation::KeyRotate)?;
+        let message = request.into_inner();
+        let outcome = async {
+            let repeat = parse::repeat("RotateKek", &message.request_id, &message)?;
+            let permit = call.permit(&message.tenant).await?;
+            let answer = self.service.rotate_kek(&permit, repeat).await?;
+            Ok(answer.map(|kek| v1::RotateKekResponse { kek: Some(convert::kek(kek)) }))
+        };
+        let outcome = outcome.await;
+        call.finish(outcome).await
+    }
+
+    async fn create_token(
+        &self,
+        request: Request<v1::CreateTokenRequest>,
+    ) -> Result<Response<v1::CreateTokenResponse>, Status> {
+        let call = Call::begin(&self.service, &request, Operation::TokenCreate)?;
+        let message = request.into_inner();
+        let outcome = async {
+            let permit = call.permit_server().await?;
+            let repeat = parse::repeat("CreateToken", &message.request_id, &message)?;
+            let create = CreateToken {
+                name: parse::token_name(message.name)?,
+                scopes: parse::scopes(&message.scopes)?,
+                tenants: parse::tenants(message.tenants)?,
+                ttl: message.ttl.map(|ttl| parse::duration("ttl", ttl)).transpose()?,
+            };
+            let answer = self.service.create_token(&permit, &create, repeat).await?;
+            Ok(answer.map(|made| v1::CreateTokenResponse {
+                token: Some(convert::token(made.token)),
+                secret: made.secret.to_string(),
+            }))
+        };
+        let outcome = outcome.await;
+        call.finish(outcome).await
+    }
+
+    async fn list_tokens(
+        &self,
+        request: Request<v1::ListTokensRequest>,
+    ) -> Result<Response<v1::ListTokensResponse>, Status> {
+        let call = Call::begin(&self.service, &request, Operation::TokenList)?;
+        let message = request.into_inner();
+        let outcome = async {
+            let permit = call.permit_server().await?;
+            let page = parse::page(message.page_size, message.page_token);
+            let answer = self.service.list_tokens(&permit, &page).await?;
+            Ok(answer.map(|page| v1::ListTokensResponse {
+                tokens: page.items.into_iter().map(convert::token).collect(),
+                next_page_token: page.next,
+            }))
+        };
+        let outcome = outcome.await;
+        call.finish(outcome).await
+    }
+
+    async fn revoke_token(
+        &self,
+        request: Request<v1::RevokeTokenRequest>,
+    ) -> Result<Response<v1::RevokeTokenResponse>, Status> {
+        let call = Call::begin(&self.service, &request, Operation::TokenRevoke)?;
+        let message = request.into_inner();
+        let outcome = async {
+            let permit = call.permit_server().await?;
+            let repeat = parse::repeat("RevokeToken", &message.request_id, &message)?;
+            let name = parse::token_name(message.name)?;
+            let answer = self.service.revoke_token(&permit, &name, repeat).await?;
+            Ok(answer.map(|token| v1::RevokeTokenResponse { token: Some(convert::token(token)) }))
+        };
+        let outcome = outcome.await;
+        call.finish(outcome).await
+    }
+
+    async fn search_audit(
+        &self,
+        request: Request<v1::SearchAuditRequest>,
+    ) -> Result<Response<v1::SearchAuditResponse>, Status> {
+        let call = Call::begin(&self.service, &request, Operation::AuditSearch)?;
+        let message = request.into_inner();
+        let outcome = async {
+            let permit = call.permit_log(&message.tenant).await?;
+            let query = AuditQuery {
+                filter: parse::filter(message.filter)?,
+                order: parse::order(message.order)?,
+                page: parse::page(message.page_size, message.page_token),
+            };
+            let answer = self.service.search_audit(&permit, &query).await?;
+            Ok(answer.map(|page| {
+                let events = page.lines.into_iter().map(|line| convert::audit_event(&page.log, line));
+                v1::SearchAuditResponse { events: events.collect(), next_page_token: page.next }
+            }))
+        };
+        let outcome = outcome.await;
+        call.finish(outcome).await
+    }
+
+    async fn tail_audit(
+        &self,
+        request: Request<v1::TailAuditRequest>,
+    ) -> Result<Response<Self::TailAuditStream>, Status> {
+        let call = Call::begin(&self.service, &request, Operation::AuditTail)?;
+        let extensions = request.extensions().clone();
+        let message = request.into_inner();
+        let prepared = async {
+            let permit = call.permit_log(&message.tenant).await?;
+            let filter = parse::filter(message.filter)?;
+            let pace = Pace::new(message.follow, parse::follow(message.max_duration)?, &call, &extensions);
+            let backlog = usize::try_from(message.backlog).unwrap_or(usize::MAX);
+            Ok::<_, Refusal>((self.service.tail_audit(permit, backlog, filter).await?, pace))
+        };
+        let (tail, pace) = match prepared.await {
+            Ok(prepared) => prepared,
+            Err(refused) => return Err(call.refused(refused).await),
+        };
+        Following::audit(tail).respond(call, pace).await
+    }
+
+    async fn get_status(
+        &self,
+        request: Request<v1::GetStatusRequest>,
+    ) -> Result<Response<v1::GetStatusResponse>, Status> {
+        let call = Call::begin(&self.service, &request, Operation::StatusRead)?;
+        let outcome = async {
+            let permit = call.permit_server().await?;
+            let answer = self.service.status(&permit).await?;
+            Ok(answer.map(|status| convert::status(&status)))
+        };
+        let outcome: Result<_, Refusal> = outcome.await;
+        call.finish(outcome).await
+    }
+}

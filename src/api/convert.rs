@@ -1,0 +1,162 @@
+//! From values to messages.
+
+use prost_types::{Duration as ProtoDuration, Timestamp as ProtoTimestamp};
+
+use super::parse::{log_text, uuid_text};
+use crate::model::{Duration, KekState, Owner, Scope, Timestamp};
+use crate::proto::v1;
+use crate::service::{
+    EntryChange, EntryDescription, EntryWithValue, EventDescription, KekDescription, LogLine,
+    SessionDescription, Status, TenantDescription, TokenDescription,
+};
+
+pub(super) fn time(time: Timestamp) -> ProtoTimestamp {
+    millis(time.as_millis())
+}
+
+fn millis(millis: u64) -> ProtoTimestamp {
+    let seconds = i64::try_from(millis / 1000).unwrap_or(i64::MAX);
+    let nanos = i32::try_from(millis % 1000).unwrap_or(0) * 1_000_000;
+    ProtoTimestamp { seconds, nanos }
+}
+
+/// A time that may be absent, for which zero stands.
+fn some_millis(value: u64) -> Option<ProtoTimestamp> {
+    (value != 0).then(|| millis(value))
+}
+
+pub(super) fn duration(span: Duration) -> ProtoDuration {
+    let seconds = i64::try_from(span.as_secs()).unwrap_or(i64::MAX);
+    ProtoDuration { seconds, nanos: i32::try_from(span.subsec_nanos()).unwrap_or(0) }
+}
+
+fn owner(owner: &Owner) -> v1::Owner {
+    v1::Owner {
+        issuer: owner.issuer().to_owned(),
+        client_id: owner.client_id().to_owned(),
+        subject: owner.subject().to_owned(),
+    }
+}
+
+pub(super) fn session(session: SessionDescription) -> v1::Session {
+    v1::Session {
+        owner: session.owner().as_ref().map(owner),
+        session_id: session.id,
+        create_time: Some(millis(session.created)),
+        expire_time: Some(millis(session.expires)),
+        absolute_expire_time: Some(millis(session.absolute_end)),
+        idle_ttl: (session.idle_ttl != 0).then(|| duration(Duration::from_millis(session.idle_ttl))),
+        labels: session.labels.into_iter().collect(),
+        revision: session.revision,
+        sensitive_purged: session.sensitive_purged,
+    }
+}
+
+pub(super) fn metadata(entry: EntryDescription) -> v1::EntryMetadata {
+    v1::EntryMetadata {
+        key: entry.key,
+        revision: entry.revision,
+        size: entry.size,
+        content_type: entry.content_type,
+        create_time: Some(millis(entry.created)),
+        update_time: Some(millis(entry.updated)),
+        expire_time: some_millis(entry.expires),
+        labels: entry.labels.into_iter().collect(),
+    }
+}
+
+pub(super) fn entry(entry: EntryWithValue) -> v1::Entry {
+    v1::Entry { metadata: Some(metadata(entry.description)), value: entry.value }
+}
+
+pub(super) fn event(event: EventDescription) -> v1::Event {
+    v1::Event {
+        event_id: event.id,
+        data: event.value,
+        content_type: event.content_type,
+        append_time: Some(time(event.appended)),
+    }
+}
+
+pub(super) fn change(change: EntryChange) -> v1::EntryChange {
+    v1::EntryChange { key: change.key, revision: change.revision, deleted: change.deleted }
+}
+
+pub(super) fn tenant(tenant: TenantDescription) -> v1::Tenant {
+    let state = if tenant.suspended { v1::TenantState::Suspended } else { v1::TenantState::Active };
+    v1::Tenant {
+        uid: uuid_text(tenant.id),
+        state: state.into(),
+        create_time: Some(millis(tenant.created)),
+        primary_kek_version: tenant.primary,
+        audit_log: log_text(tenant.id, tenant.audit_epoch),
+        name: tenant.name,
+    }
+}
+
+pub(super) fn kek(kek: KekDescription) -> v1::Kek {
+    let state = match kek.state {
+        KekState::Pending => v1::KekState::Pending,
+        KekState::Primary => v1::KekState::Primary,
+        KekState::Enabled => v1::KekState::Enabled,
+        KekState::Disabled => v1::KekState::Disabled,
+        KekState::DestroyScheduled => v1::KekState::DestroyScheduled,
+        KekState::Destroyed => v1::KekState::Destroyed,
+    };
+    v1::Kek {
+        version: kek.version.0,
+        state: state.into(),
+        create_time: Some(time(kek.created)),
+        state_time: Some(time(kek.changed)),
+    }
+}
+
+fn scope(name: &str) -> v1::Scope {
+    match Scope::from_name(name) {
+        Some(Scope::Read) => v1::Scope::Read,
+        Some(Scope::ReadFull) => v1::Scope::ReadFull,
+        Some(Scope::Write) => v1::Scope::Write,
+        Some(Scope::Purge) => v1::Scope::Purge,
+        Some(Scope::Keys) => v1::Scope::Keys,
+        Some(Scope::Audit) => v1::Scope::Audit,
+        Some(Scope::Tenants) => v1::Scope::Tenants,
+        Some(Scope::Tokens) => v1::Scope::Tokens,
+        Some(Scope::Status) => v1::Scope::Status,
+        None => v1::Scope::Unspecified,
+    }
+}
+
+pub(super) fn token(token: TokenDescription) -> v1::Token {
+    v1::Token {
+        name: token.name,
+        scopes: token.scopes.iter().map(|name| scope(name).into()).collect(),
+        tenants: token.tenants.unwrap_or_else(|| vec!["*".to_owned()]),
+        create_time: Some(millis(token.created)),
+        expire_time: Some(millis(token.expires)),
+        revoked: token.revoked,
+    }
+}
+
+pub(super) fn audit_event(log: &str, line: LogLine) -> v1::AuditEvent {
+    v1::AuditEvent { log: log.to_owned(), sequence: line.sequence, line: line.line }
+}
+
+pub(super) fn status(status: &Status) -> v1::GetStatusResponse {
+    v1::GetStatusResponse {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        store_uid: uuid_text(status.store.0),
+        format_version: 1,
+        start_time: Some(time(status.started)),
+        engine: status.engine.to_owned(),
+        disk_bytes: status.storage.disk_bytes,
+        rows: status.storage.rows,
+        tenants: status.tenants,
+        queue_depth: status.commits.depth,
+        commits: status.commits.groups,
+        committed_operations: status.commits.operations,
+        integrity_failures: status.counts.integrity_failures,
+        sessions_expired: status.counts.sessions_expired,
+        sweeper_lag: Some(duration(status.counts.sweeper_lag)),
+        system_log_size: status.system_log_size,
+    }
+}

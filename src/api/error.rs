@@ -1,0 +1,71 @@
+//! The one crossing point from a use case's error to a status.
+
+use std::time::Duration;
+
+use tonic::metadata::MetadataValue;
+use tonic::{Code, Status};
+
+use super::status::{Draft, invalid_field, status};
+use crate::proto::v1::ErrorReason;
+use crate::service::{Error, Failure, Receipt};
+
+/// The metadata key of the log that an answer is recorded in.
+pub const AUDIT_LOG_HEADER: &str = "strongroom-audit-log";
+/// The metadata key of the sequence number of the event that records an answer.
+pub const AUDIT_SEQUENCE_HEADER: &str = "strongroom-audit-seq";
+
+/// What a caller is told to wait when the server's queue is full: some hundred commits.
+const RETRY_AFTER: Duration = Duration::from_millis(250);
+
+/// The status of a use case that was not carried out.
+pub(super) fn refusal(failure: &Failure) -> Status {
+    let mut refusal = draft(&failure.error).build();
+    if let Some(receipt) = failure.receipt {
+        stamp(refusal.metadata_mut(), receipt);
+    }
+    refusal
+}
+
+/// Says in the metadata where a call is on record.
+pub(super) fn stamp(metadata: &mut tonic::metadata::MetadataMap, receipt: Receipt) {
+    if let Ok(log) = MetadataValue::try_from(receipt.log.to_string()) {
+        metadata.insert(AUDIT_LOG_HEADER, log);
+    }
+    metadata.insert(AUDIT_SEQUENCE_HEADER, MetadataValue::from(receipt.sequence));
+}
+
+fn draft(error: &Error) -> Draft {
+    let begin = |code, reason| status(code, reason, error.to_string());
+    match error {
+        Error::Invalid { field, problem } => invalid_field(*field, problem.to_string()),
+        Error::TenantNotFound => begin(Code::NotFound, ErrorReason::TenantNotFound),
+        Error::TenantSuspended => begin(Code::FailedPrecondition, ErrorReason::TenantSuspended),
+        Error::SessionNotFound => begin(Code::NotFound, ErrorReason::SessionNotFound),
+        Error::SessionExpired { at } => begin(Code::FailedPrecondition, ErrorReason::SessionExpired)
+            .metadata("expire_time_ms", at.as_millis().to_string()),
+        Error::EntryNotFound => begin(Code::NotFound, ErrorReason::EntryNotFound),
+        Error::RevisionMismatch { current } => begin(Code::Aborted, ErrorReason::RevisionMismatch)
+            .metadata("current_revision", current.map_or(0, |revision| revision.get()).to_string()),
+        Error::RevisionBehind { found } => begin(Code::FailedPrecondition, ErrorReason::RevisionBehind)
+            .metadata("current_revision", found.get().to_string()),
+        Error::AlreadyExists => begin(Code::AlreadyExists, ErrorReason::AlreadyExists),
+        Error::EventNotFound => begin(Code::NotFound, ErrorReason::EventNotFound),
+        Error::LastEventMismatch => begin(Code::Aborted, ErrorReason::LastEventMismatch),
+        Error::TokenNotFound => begin(Code::NotFound, ErrorReason::TokenNotFound),
+        Error::RequestIdReused => begin(Code::InvalidArgument, ErrorReason::RequestIdReused),
+        Error::PermissionDenied(scope) => {
+            begin(Code::PermissionDenied, ErrorReason::PermissionDenied).metadata("scope", scope.name())
+        }
+        Error::ViewNotPermitted => begin(Code::PermissionDenied, ErrorReason::ViewNotPermitted),
+        Error::KeyDisabled => begin(Code::FailedPrecondition, ErrorReason::KeyDisabled),
+        Error::KeyDestroyed => begin(Code::FailedPrecondition, ErrorReason::KeyDestroyed),
+        Error::QuotaExceeded { .. } => begin(Code::ResourceExhausted, ErrorReason::QuotaExceeded),
+        Error::Overloaded => begin(Code::ResourceExhausted, ErrorReason::Overloaded).retry_after(RETRY_AFTER),
+        Error::AuditUnavailable => begin(Code::Unavailable, ErrorReason::AuditUnavailable),
+        Error::StorageFull => begin(Code::ResourceExhausted, ErrorReason::StorageFull),
+        Error::Integrity => begin(Code::DataLoss, ErrorReason::IntegrityFailure),
+        Error::Contended => begin(Code::Unavailable, ErrorReason::Unavailable).retry_after(RETRY_AFTER),
+        Error::Unavailable => begin(Code::Unavailable, ErrorReason::Unavailable),
+        Error::Internal => begin(Code::Internal, ErrorReason::Internal),
+    }
+}

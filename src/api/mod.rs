@@ -1,0 +1,19 @@
+//! The wire: what comes in over gRPC is parsed, handed to a use case, and its outcome converted back.
+
+pub mod layers;
+pub mod status;
+
+mod admin;
+mod call;
+mod context;
+mod convert;
+mod error;
+mod follow;
+mod identify;
+mod parse;
+
+pub use admin::Admin;
+pub use context::Context;
+pub use error::{AUDIT_LOG_HEADER, AUDIT_SEQUENCE_HEADER};
+pub use identify::Identify;
+pub mod transport;

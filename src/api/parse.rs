@@ -1,0 +1,288 @@
+//! From messages to checked values. Each function names the field that it blames.
+
+use data_encoding::HEXLOWER;
+use prost::Message;
+use prost_types::{Duration as ProtoDuration, Timestamp as ProtoTimestamp};
+use uuid::Uuid;
+
+use crate::model::limits::{AUDIT_FILTER_OPERATIONS, BATCH_ENTRIES, FOLLOW_MAX};
+use crate::model::{
+    ContentType, Duration, EntryKey, Expect, Labels, MutationExpiry, Owner, RequestId, Revision, Scope,
+    Scopes, SessionId, StreamName, TenantName, TenantSet, Timestamp, TokenName, View,
+};
+use crate::proto::v1;
+use crate::service::{
+    DeleteEntry, Error, Filter, OperationSet, Order, Outcome, OutcomeSet, PageRequest, Problem, PutEntry,
+    Repeat, SessionName, WriteEntry,
+};
+
+type Parsed<T> = Result<T, Error>;
+
+/// A message that must be there.
+pub(super) fn required<T>(field: &'static str, message: Option<T>) -> Parsed<T> {
+    message.ok_or_else(|| Error::invalid(field, Problem::Missing))
+}
+
+pub(super) fn owner(field: &'static str, owner: Option<v1::Owner>) -> Parsed<Option<Owner>> {
+    owner
+        .map(|owner| Owner::new(owner.issuer, owner.client_id, owner.subject))
+        .transpose()
+        .map_err(|problem| Error::invalid(field, problem))
+}
+
+pub(super) fn session(session: v1::SessionRef) -> Parsed<SessionName> {
+    let id = SessionId::new(session.session_id)
+        .map_err(|problem| Error::invalid("session.session_id", problem))?;
+    Ok(SessionName { id, owner: owner("session.owner", session.owner)? })
+}
+
+/// A handle that the caller chose, or none.
+pub(super) fn chosen_session(id: String) -> Parsed<Option<SessionId>> {
+    if id.is_empty() {
+        return Ok(None);
+    }
+    SessionId::new(id).map(Some).map_err(|problem| Error::invalid("session_id", problem))
+}
+
+pub(super) fn entry_key(field: &'static str, key: String) -> Parsed<EntryKey> {
+    EntryKey::new(key).map_err(|problem| Error::invalid(field, problem))
+}
+
+pub(super) fn entry_keys(keys: Vec<String>) -> Parsed<Vec<EntryKey>> {
+    if keys.len() > BATCH_ENTRIES {
+        return Err(Error::invalid("keys", Problem::Count { min: 1, max: BATCH_ENTRIES }));
+    }
+    let keys: Vec<_> = keys.into_iter().map(|key| entry_key("keys", key)).collect::<Parsed<_>>()?;
+    let names: std::collections::HashSet<_> = keys.iter().collect();
+    if names.len() == keys.len() { Ok(keys) } else { Err(Error::invalid("keys", Problem::Repeated)) }
+}
+
+pub(super) fn stream(name: String) -> Parsed<StreamName> {
+    StreamName::new(name).map_err(|problem| Error::invalid("stream", problem))
+}
+
+pub(super) fn tenant(field: &'static str, name: String) -> Parsed<TenantName> {
+    TenantName::new(name).map_err(|problem| Error::invalid(field, problem))
+}
+
+pub(super) fn token_name(name: String) -> Parsed<TokenName> {
+    TokenName::new(name).map_err(|problem| Error::invalid("name", problem))
+}
+
+pub(super) fn labels(
+    field: &'static str,
+    labels: impl IntoIterator<Item = (String, String)>,
+) -> Parsed<Labels> {
+    Labels::new(labels).map_err(|problem| Error::invalid(field, problem))
+}
+
+pub(super) fn content_type(field: &'static str, text: String) -> Parsed<ContentType> {
+    ContentType::new(text).map_err(|problem| Error::invalid(field, problem))
+}
+
+pub(super) fn duration(field: &'static str, duration: ProtoDuration) -> Parsed<Duration> {
+    Duration::try_from(duration)
+        .map_err(|_| Error::invalid(field, Problem::Form { form: "a duration that is not negative" }))
+}
+
+/// How long to follow: what the caller wants within the bound.
+pub(super) fn follow(max: Option<ProtoDuration>) -> Parsed<Duration> {
+    let wish = max.map(|max| duration("max_duration", max)).transpose()?;
+    Ok(wish.filter(|wish| !wish.is_zero()).map_or(FOLLOW_MAX, |wish| wish.min(FOLLOW_MAX)))
+}
+
+pub(super) fn time(field: &'static str, time: ProtoTimestamp) -> Parsed<Timestamp> {
+    let problem = || Error::invalid(field, Problem::Form { form: "a time after 1970" });
+    let seconds = u64::try_from(time.seconds).map_err(|_| problem())?;
+    let nanos = u64::try_from(time.nanos).ok().filter(|nanos| *nanos < 1_000_000_000).ok_or_else(problem)?;
+    let millis = seconds.checked_mul(1000).and_then(|millis| millis.checked_add(nanos / 1_000_000));
+    millis.map(Timestamp::from_millis).ok_or_else(problem)
+}
+
+fn after(field: &'static str, ttl: ProtoDuration) -> Parsed<MutationExpiry> {
+    duration(field, ttl).map(MutationExpiry::After)
+}
+
+fn at(field: &'static str, expire: ProtoTimestamp) -> Parsed<MutationExpiry> {
+    time(field, expire).map(MutationExpiry::At)
+}
+
+pub(super) fn create_expiry(
+    expiration: Option<v1::create_session_request::Expiration>,
+) -> Parsed<MutationExpiry> {
+    use v1::create_session_request::Expiration;
+    match expiration {
+        None => Ok(MutationExpiry::Default),
+        Some(Expiration::Ttl(ttl)) => after("ttl", ttl),
+        Some(Expiration::ExpireTime(time)) => at("expire_time", time),
+    }
+}
+
+pub(super) fn update_expiry(
+    expiration: Option<v1::update_session_request::Expiration>,
+) -> Parsed<MutationExpiry> {
+    use v1::update_session_request::Expiration;
+    match expiration {
+        None => Ok(MutationExpiry::Default),
+        Some(Expiration::Ttl(ttl)) => after("ttl", ttl),
+        Some(Expiration::ExpireTime(time)) => at("expire_time", time),
+    }
+}
+
+fn put_expiry(expiration: Option<v1::put::Expiration>) -> Parsed<MutationExpiry> {
+    use v1::put::Expiration;
+    match expiration {
+        None => Ok(MutationExpiry::Default),
+        Some(Expiration::Ttl(ttl)) => after("put.ttl", ttl),
+        Some(Expiration::ExpireTime(time)) => at("put.expire_time", time),
+    }
+}
+
+fn expect(field: &'static str, expect: Option<v1::Expectation>) -> Parsed<Expect> {
+    use v1::expectation::Condition;
+    match expect.map(|expect| expect.condition) {
+        None => Ok(Expect::Any),
+        Some(None) => Err(Error::invalid(field, Problem::Missing)),
+        Some(Some(Condition::Absent(true))) => Ok(Expect::Absent),
+        Some(Some(Condition::Absent(false))) => {
+            Err(Error::invalid(field, Problem::Form { form: "true when it is set" }))
+        }
+        Some(Some(Condition::Revision(number))) => Revision::new(number)
+            .map(Expect::Revision)
+            .ok_or_else(|| Error::invalid(field, Problem::Form { form: "1 or more" })),
+    }
+}
+
+pub(super) fn put(put: v1::Put) -> Parsed<PutEntry> {
+    Ok(PutEntry {
+        key: entry_key("put.key", put.key)?,
+        value: put.value,
+        content_type: content_type("put.content_type", put.content_type)?,
+        expiry: put_expiry(put.expiration)?,
+        labels: labels("put.labels", put.labels)?,
+        expect: expect("put.expect", put.expect)?,
+    })
+}
+
+pub(super) fn delete(delete: v1::Delete) -> Parsed<DeleteEntry> {
+    let expect = expect("delete.expect", delete.expect)?;
+    if expect == Expect::Absent {
+        return Err(Error::invalid("delete.expect", Problem::Form { form: "a revision, or unset" }));
+    }
+    Ok(DeleteEntry { key: entry_key("delete.key", delete.key)?, expect })
+}
+
+pub(super) fn write(write: v1::Write) -> Parsed<WriteEntry> {
+    use v1::write::Write;
+    match required("writes.write", write.write)? {
+        Write::Put(message) => put(message).map(WriteEntry::Put),
+        Write::Delete(message) => delete(message).map(WriteEntry::Delete),
+    }
+}
+
+pub(super) fn view(view: i32) -> Parsed<View> {
+    match v1::View::try_from(view) {
+        Ok(v1::View::Unspecified | v1::View::Redacted) => Ok(View::Redacted),
+        Ok(v1::View::Full) => Ok(View::Full),
+        Err(_) => Err(Error::invalid("view", Problem::Unknown)),
+    }
+}
+
+pub(super) fn page(size: u32, token: String) -> PageRequest {
+    PageRequest { size: usize::try_from(size).unwrap_or(usize::MAX), token }
+}
+
+/// The right to the same answer again, when the request has an id.
+pub(super) fn repeat(method: &'static str, id: &str, request: &impl Message) -> Parsed<Option<Repeat>> {
+    if id.is_empty() {
+        return Ok(None);
+    }
+    let uuid = Uuid::try_parse(id)
+        .map_err(|_| Error::invalid("request_id", Problem::Form { form: "a UUID, or empty" }))?;
+    // Maps are ordered, so that the same message has the same encoding.
+    let encoded = zeroize::Zeroizing::new(request.encode_to_vec());
+    Ok(Some(Repeat::new(RequestId(uuid.into_bytes()), method, &encoded)))
+}
+
+pub(super) fn scopes(scopes: &[i32]) -> Parsed<Scopes> {
+    let known = |scope: &i32| match v1::Scope::try_from(*scope) {
+        Ok(v1::Scope::Read) => Ok(Scope::Read),
+        Ok(v1::Scope::ReadFull) => Ok(Scope::ReadFull),
+        Ok(v1::Scope::Write) => Ok(Scope::Write),
+        Ok(v1::Scope::Purge) => Ok(Scope::Purge),
+        Ok(v1::Scope::Keys) => Ok(Scope::Keys),
+        Ok(v1::Scope::Audit) => Ok(Scope::Audit),
+        Ok(v1::Scope::Tenants) => Ok(Scope::Tenants),
+        Ok(v1::Scope::Tokens) => Ok(Scope::Tokens),
+        Ok(v1::Scope::Status) => Ok(Scope::Status),
+        Ok(v1::Scope::Unspecified) | Err(_) => Err(Error::invalid("scopes", Problem::Unknown)),
+    };
+    let scopes: Scopes = scopes.iter().map(known).collect::<Parsed<_>>()?;
+    if scopes.is_empty() { Err(Error::invalid("scopes", Problem::Missing)) } else { Ok(scopes) }
+}
+
+pub(super) fn tenants(names: Vec<String>) -> Parsed<TenantSet> {
+    if names == ["*"] {
+        return Ok(TenantSet::All);
+    }
+    let names = names.into_iter().map(|name| tenant("tenants", name));
+    names.collect::<Parsed<_>>().map(TenantSet::Only)
+}
+
+pub(super) fn filter(filter: Option<v1::AuditFilter>) -> Parsed<Filter> {
+    let Some(filter) = filter else {
+        return Ok(Filter::ALL);
+    };
+    if filter.operations.len() > AUDIT_FILTER_OPERATIONS {
+        let problem = Problem::Count { min: 0, max: AUDIT_FILTER_OPERATIONS };
+        return Err(Error::invalid("filter.operations", problem));
+    }
+    Ok(Filter {
+        start: filter.start_time.map(|start| time("filter.start_time", start)).transpose()?,
+        end: filter.end_time.map(|end| time("filter.end_time", end)).transpose()?,
+        operations: operations(&filter.operations)?,
+        outcomes: outcomes(&filter.outcomes)?,
+    })
+}
+
+fn operations(patterns: &[String]) -> Parsed<OperationSet> {
+    if patterns.is_empty() {
+        return Ok(OperationSet::ALL);
+    }
+    let mut set = OperationSet::NONE;
+    for pattern in patterns {
+        set = set.with_pattern(pattern).map_err(|_| Error::invalid("filter.operations", Problem::Unknown))?;
+    }
+    Ok(set)
+}
+
+fn outcomes(names: &[String]) -> Parsed<OutcomeSet> {
+    if names.is_empty() {
+        return Ok(OutcomeSet::ALL);
+    }
+    let mut set = OutcomeSet::NONE;
+    for name in names {
+        let outcome =
+            Outcome::from_name(name).ok_or_else(|| Error::invalid("filter.outcomes", Problem::Unknown))?;
+        set = set.with(outcome);
+    }
+    Ok(set)
+}
+
+pub(super) fn order(order: i32) -> Parsed<Order> {
+    match v1::AuditOrder::try_from(order) {
+        Ok(v1::AuditOrder::Unspecified | v1::AuditOrder::OldestFirst) => Ok(Order::OldestFirst),
+        Ok(v1::AuditOrder::NewestFirst) => Ok(Order::NewestFirst),
+        Err(_) => Err(Error::invalid("order", Problem::Unknown)),
+    }
+}
+
+/// A UUID as text, of its bytes.
+pub(super) fn uuid_text(bytes: [u8; 16]) -> String {
+    Uuid::from_bytes(bytes).to_string()
+}
+
+/// The name of a tenant's log.
+pub(super) fn log_text(tenant: [u8; 16], epoch: u32) -> String {
+    format!("sr1/{}/{epoch}", HEXLOWER.encode(&tenant))
+}

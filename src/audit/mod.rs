@@ -1,0 +1,38 @@
+//! The access log: typed events, canonical lines, the Merkle tree over them, and how they are read back.
+//!
+//! One log per tenant and epoch, and one for the server itself. A leaf is the exact bytes of one canonical JSON line; the
+//! tree is that of RFC 6962 (leaf = SHA-256(0x00 ‖ line), node = SHA-256(0x01 ‖ left ‖ right)), so that checkpoints,
+//! proofs and tiles can be made of it without touching what is stored. Lines are stored in sealed blocks, one for each
+//! log and commit; the head row holds size and frontier.
+//!
+//! What this module promises: an event consists of enums, numbers, hashes and pseudonyms, never of text that a caller
+//! chose; sequence numbers of a log are dense and its times never go back. What it does not do: it writes nothing (the
+//! committer does), signs nothing and makes no proofs.
+
+mod block;
+mod blocks;
+mod error;
+mod event;
+mod keys;
+mod line;
+mod log;
+mod operation;
+mod reader;
+mod reason;
+mod tally;
+#[cfg(test)]
+pub(crate) mod testing;
+mod tree;
+
+#[cfg(test)]
+use block::Block;
+pub use error::LogError;
+pub use event::{Actor, Event, Outcome, Phase, Resource, Source, TlsVersion};
+pub use keys::{LogKeys, LogName, Pseudonym};
+pub use line::{LineTail, LineView, PREFIX_BYTES};
+pub use log::{Extension, Log};
+pub use operation::{Operation, OperationSet, OutcomeSet, UnknownOperation};
+pub use reader::{Filter, LogLine, LogPage, LogReader, Order, VerifiedLog};
+pub use reason::Reason;
+pub use tally::{FailureTally, TALLY_SOURCES};
+pub use tree::{Frontier, Hash, leaf_hash, node_hash};

@@ -1,0 +1,21 @@
+//! Who is calling, and what may they do.
+//!
+//! An [`Authenticator`] turns credentials into a [`Principal`]; [`authorize`] turns a principal and an action into a
+//! [`Permit`]. A permit can be made nowhere else, names one tenant, and every use case asks for one: nothing runs
+//! without a decision. Everything that is not allowed is denied.
+//!
+//! This module stores nothing: tokens are found through the [`TokenDirectory`] seam.
+
+mod authenticate;
+mod permit;
+mod principal;
+
+pub use authenticate::{
+    AuthenticateError, Authenticator, Credentials, TokenAuthenticator, TokenDirectory, TokenGrant,
+    token_digest,
+};
+pub use permit::{
+    Action, Denied, ListSessions, ManageKeys, ManageTenants, ManageTokens, Permit, PurgeSensitive, Read,
+    ReadAudit, ReadFull, ReadStatus, Target, Write, authorize,
+};
+pub use principal::{Caller, Principal, Source};

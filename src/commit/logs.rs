@@ -1,0 +1,106 @@
+//! The logs that the committer has open: their heads, read once and then kept as they were last committed.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use super::queue::Pending;
+use crate::audit::{Extension, Log, LogError, LogKeys};
+use crate::model::{TenantId, TenantRef, Timestamp};
+use crate::store::{EngineError, Key, Row, StorageEngine, keys};
+
+/// Most logs that are kept open: about 1 KiB each. A log beyond them costs one row read.
+const OPEN_LOGS: usize = 4096;
+
+/// A log, as the tenant and its incarnation.
+pub(super) type LogId = (TenantId, u32);
+
+pub(super) fn id(tenant: TenantRef) -> LogId {
+    (tenant.id, tenant.incarnation)
+}
+
+#[derive(Default)]
+pub(super) struct Logs {
+    open: BTreeMap<LogId, OpenLog>,
+    groups: u64,
+}
+
+struct OpenLog {
+    log: Log,
+    /// The highest epoch that was asked for. It comes from a committed tenant row, so older ones are stale.
+    epoch: u32,
+    /// The group that last used it.
+    used: u64,
+}
+
+impl Logs {
+    /// Begins a group: makes room when too many logs are open.
+    pub(super) fn begin_group(&mut self) {
+        self.groups += 1;
+        if self.open.len() > OPEN_LOGS {
+            let mut used: Vec<u64> = self.open.values().map(|open| open.used).collect();
+            let (_, median, _) = used.select_nth_unstable(OPEN_LOGS / 2);
+            let median = *median;
+            self.open.retain(|_, open| open.used > median);
+        }
+    }
+
+    /// Opens what `changes` write to and is not open yet. Returns the logs that cannot be opened.
+    pub(super) async fn open<'a>(
+        &mut self,
+        changes: impl Iterator<Item = (usize, &'a Pending)>,
+        engine: &dyn StorageEngine,
+    ) -> BTreeSet<LogId> {
+        let mut missing: BTreeMap<LogId, &LogKeys> = BTreeMap::new();
+        for (log, _) in changes.flat_map(|(_, pending)| &pending.lines) {
+            match self.open.get_mut(&id(log.tenant)) {
+                Some(open) => (open.used, open.epoch) = (self.groups, open.epoch.max(log.epoch)),
+                None => drop(missing.insert(id(log.tenant), log)),
+            }
+        }
+        if missing.is_empty() {
+            return BTreeSet::new();
+        }
+        let heads: Vec<Key> = missing.values().map(|log| keys::log_head(log.tenant.id)).collect();
+        let mut rows = engine.multi_get(&heads).await.map(Vec::into_iter);
+        let mut failed = BTreeSet::new();
+        for (id, log) in missing {
+            let row = rows.as_mut().ok().map(Iterator::next);
+            match row.map(|row| self.open_one(id, log, row)) {
+                Some(Ok(())) => {}
+                Some(Err(_)) | None => drop(failed.insert(id)),
+            }
+        }
+        failed
+    }
+
+    fn open_one(&mut self, id: LogId, log: &LogKeys, row: Option<Option<Row>>) -> Result<(), LogError> {
+        // An engine that answers with fewer rows than keys is broken.
+        let row = row.ok_or(LogError::Engine(EngineError::Closed))?;
+        let opened = Log::open(log, row.as_ref())?;
+        let epoch = opened.epoch().max(log.epoch);
+        self.open.insert(id, OpenLog { log: opened, epoch, used: self.groups });
+        Ok(())
+    }
+
+    /// Whether `log` names an epoch that has ended.
+    pub(super) fn is_stale(&self, log: &LogKeys) -> bool {
+        self.open.get(&id(log.tenant)).is_some_and(|open| log.epoch < open.epoch)
+    }
+
+    /// Begins to add lines to an open log.
+    pub(super) fn extend(&self, log: &Arc<LogKeys>, now: Timestamp) -> Option<Extension> {
+        self.open.get(&id(log.tenant))?.log.extend(log, now).ok()
+    }
+
+    /// Keeps a log as it was committed.
+    pub(super) fn keep(&mut self, id: LogId, log: Log) {
+        if let Some(open) = self.open.get_mut(&id) {
+            open.log = log;
+        }
+    }
+
+    /// Forgets a log, so that its head is read again.
+    pub(super) fn forget(&mut self, id: LogId) {
+        self.open.remove(&id);
+    }
+}

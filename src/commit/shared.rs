@@ -1,0 +1,112 @@
+//! What the committer's thread shares with its callers and with the thread that watches it.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+
+use tokio::sync::watch;
+
+use super::Fault;
+use super::queue::Queue;
+use super::stats::Counters;
+use crate::model::Duration;
+
+/// In how many steps a call to the engine is watched.
+const STEPS: u32 = 10;
+
+pub(super) struct Shared {
+    pub(super) queue: Queue,
+    pub(super) counters: Counters,
+    /// Groups committed.
+    pub(super) progress: watch::Sender<u64>,
+    fault: watch::Sender<Option<Fault>>,
+    ended: watch::Sender<bool>,
+    /// The number of the call to the engine that is under way; 0: none is.
+    call: AtomicU64,
+    calls: AtomicU64,
+}
+
+impl Default for Shared {
+    fn default() -> Self {
+        Self {
+            queue: Queue::default(),
+            counters: Counters::default(),
+            progress: watch::Sender::new(0),
+            fault: watch::Sender::new(None),
+            ended: watch::Sender::new(false),
+            call: AtomicU64::new(0),
+            calls: AtomicU64::new(0),
+        }
+    }
+}
+
+impl Shared {
+    /// Stops everything: callers that wait and callers to come get no answer. The first fault stands.
+    pub(super) fn fail(&self, fault: Fault) {
+        let first = self.fault.send_if_modified(|found| {
+            let first = found.is_none();
+            if first {
+                *found = Some(fault);
+            }
+            first
+        });
+        if first {
+            self.queue.abandon();
+        }
+    }
+
+    pub(super) fn has_failed(&self) -> bool {
+        self.fault.borrow().is_some()
+    }
+
+    /// Waits for a fault.
+    pub(super) async fn fault(&self) -> Fault {
+        let mut fault = self.fault.subscribe();
+        let found = fault.wait_for(Option::is_some).await.ok().and_then(|found| found.clone());
+        match found {
+            Some(fault) => fault,
+            // The sender lives as long as `self`, so there is a fault whenever the wait ends.
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Says that the committer's thread has ended.
+    pub(super) fn end(&self) {
+        self.queue.abandon();
+        self.ended.send_replace(true);
+    }
+
+    /// Waits until the committer's thread has ended.
+    pub(super) async fn ended(&self) {
+        let mut ended = self.ended.subscribe();
+        // An error means that the sender is gone, and the thread with it.
+        ended.wait_for(|ended| *ended).await.ok();
+    }
+
+    /// Runs a call to the engine under watch.
+    pub(super) async fn watched<T>(&self, call: impl Future<Output = T>) -> T {
+        self.call.store(self.calls.fetch_add(1, Ordering::Relaxed) + 1, Ordering::Release);
+        let answer = call.await;
+        self.call.store(0, Ordering::Release);
+        answer
+    }
+
+    /// Watches the calls to the engine until `alive` is dropped; one that takes longer than `stuck` is a fault.
+    ///
+    /// Counts steps and not the time, so that a machine that was suspended is not taken for one that is stuck.
+    pub(super) fn watch(&self, stuck: Duration, alive: &Receiver<()>) {
+        let mut seen = 0;
+        let mut steps = 0;
+        while alive.recv_timeout(stuck / STEPS) == Err(RecvTimeoutError::Timeout) {
+            let call = self.call.load(Ordering::Acquire);
+            if call == 0 || call != seen {
+                (seen, steps) = (call, 0);
+                continue;
+            }
+            steps += 1;
+            if steps >= STEPS {
+                self.fail(Fault::Stuck);
+                return;
+            }
+        }
+    }
+}

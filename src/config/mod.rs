@@ -1,0 +1,557 @@
+//! The server's configuration: one TOML file, read once, checked as a whole.
+//!
+//! [`Config::load`] reports *every* mistake of a file with its line, its field and what is allowed, and never repeats a
+//! value: it may be a secret that was put into the wrong place. Unknown fields are mistakes. The file holds no secret, only
+//! paths; relative ones start at the file's own directory. Each field but five has a safe default; a test counts the fields.
+//! What this module does not do: it opens no store, binds no port and reads no key.
+//!
+//! ```toml
+//! [listen]
+//! data = "127.0.0.1:7443"     # ContextService
+//! admin = "127.0.0.1:7444"    # AdminService
+//! health = "127.0.0.1:9443"   # health and metrics, nothing else
+//!
+//! [tls]
+//! certificate = "server.pem"  # required: the chain, leaf first
+//! key = "server.key"          # required: PKCS#8; or STRONGROOM_TLS_KEY_FILE
+//! client_ca = "clients.pem"   # clients must present a certificate of this authority; none by default
+//! allow_tls12 = false
+//!
+//! [store]
+//! engine = "sled"
+//! path = "data"               # required
+//! cache = "128MiB"            # 16MiB to 1TiB
+//!
+//! [root]
+//! keyring = "root.key"        # required: the keyring file; or STRONGROOM_KEYRING_FILE
+//! recovery = ["recovery.pub"] # required, at least one: public keys of the offline recovery recipients
+//!
+//! [limits]
+//! max_value = "4MiB"          # 1KiB to 16MiB
+//! max_connections = 4096      # 1 to 65536, each listener
+//! max_requests = 4096         # 1 to 65536, in flight
+//! max_streams = 4096          # 1 to 65536, followed streams and watches
+//! max_opened_sessions = 16384 # 16 to 1000000, sessions whose keys are kept in memory
+//! request_timeout = "30s"     # 1s to 30s, whatever deadline a caller sets
+//! connection_age = "1h"       # 1m to 1day; then the connection is asked to go, with jitter
+//! drain_timeout = "30s"       # 1s to 10m, for requests in flight at shutdown
+//!
+//! [log]
+//! format = "text"             # or "json"
+//! level = "info"              # a level, or directives such as "info,strongroom::commit=debug"
+//! ```
+
+mod environment;
+mod files;
+mod mistake;
+mod reader;
+mod units;
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+pub use environment::Environment;
+pub use mistake::{ConfigErrors, Mistake, Problem};
+pub use units::{ByteSize, parse_byte_size, parse_duration};
+
+use crate::model::{Duration, limits};
+use reader::{Document, Section};
+
+/// Largest configuration file: a file of this size is not a configuration.
+const FILE_BYTES: u64 = 1 << 20;
+
+/// Everything that `strongroomd` can be told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    /// Where it listens.
+    pub listen: Listen,
+    /// How its ports are secured.
+    pub tls: Tls,
+    /// Where rows are kept.
+    pub store: Store,
+    /// What unwraps the root epoch keys.
+    pub root: Root,
+    /// Bounds that an operator may move.
+    pub limits: Limits,
+    /// What is logged, and how.
+    pub log: Log,
+}
+
+/// Addresses of the three listeners. Port 0 asks the system for a free one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listen {
+    /// The data plane.
+    pub data: SocketAddr,
+    /// The control plane.
+    pub admin: SocketAddr,
+    /// Health and metrics; serves nothing else.
+    pub health: SocketAddr,
+}
+
+/// Files and versions for TLS.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tls {
+    /// The certificate chain in PEM, leaf first.
+    pub certificate: PathBuf,
+    /// The private key in PEM.
+    pub key: PathBuf,
+    /// The authorities of client certificates; without it no client certificate is asked for.
+    pub client_ca: Option<PathBuf>,
+    /// Whether TLS 1.2 is accepted beside 1.3.
+    pub allow_tls12: bool,
+}
+
+/// The storage engines that can serve.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EngineKind {
+    /// The embedded engine.
+    Sled,
+}
+
+/// The store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Store {
+    /// Which engine.
+    pub engine: EngineKind,
+    /// The engine's directory; it is made when it does not exist.
+    pub path: PathBuf,
+    /// Bytes of pages kept in memory. Plan for 150 to 250 MB more.
+    pub cache_bytes: u64,
+}
+
+/// The root provider and the way back when it is lost.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Root {
+    /// The keyring file.
+    pub keyring: PathBuf,
+    /// Files with the public keys of the recovery recipients.
+    pub recovery: Vec<PathBuf>,
+}
+
+/// Bounds that an operator may move, within those of [`limits`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limits {
+    /// Largest value of an entry, in bytes.
+    pub max_value_bytes: usize,
+    /// Most connections to one listener.
+    pub max_connections: usize,
+    /// Most requests in flight.
+    pub max_requests: usize,
+    /// Most followed streams and watches.
+    pub max_streams: usize,
+    /// Most sessions whose keys are kept in memory.
+    pub max_opened_sessions: usize,
+    /// Longest that one request may take.
+    pub request_timeout: Duration,
+    /// Age at which a connection is asked to go.
+    pub connection_age: Duration,
+    /// Longest wait for requests in flight at shutdown.
+    pub drain_timeout: Duration,
+}
+
+/// The form of log lines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// Logging.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Log {
+    /// The form of its lines.
+    pub format: LogFormat,
+    /// Which are written: a level, or directives as of `tracing_subscriber::EnvFilter`.
+    pub level: String,
+}
+
+impl Config {
+    /// Reads and checks a file, and that the files it names are there and safe.
+    ///
+    /// # Errors
+    /// [`ConfigErrors`] with every mistake that was found. Mistakes in the syntax hide all others.
+    pub fn load(path: &Path) -> Result<Self, ConfigErrors> {
+        let in_file = |mistakes| ConfigErrors::new(path, mistakes);
+        let text = files::read_text(path, FILE_BYTES).map_err(|mistake| in_file(vec![mistake]))?;
+        let base = path.parent().unwrap_or(Path::new(""));
+        let config = Self::parse(&text, base, &Environment::read()).map_err(in_file)?;
+        let mistakes = config.check_files();
+        if mistakes.is_empty() { Ok(config) } else { Err(in_file(mistakes)) }
+    }
+
+    /// Checks the text of a file that stands in the directory `base`, without touching any other file.
+    ///
+    /// # Errors
+    /// Every mistake that was found, in the order of the text; those without a line come last.
+    pub fn parse(text: &str, base: &Path, environment: &Environment) -> Result<Self, Vec<Mistake>> {
+        let document = Document::parse(text)?;
+        let config = Self {
+            listen: read_listen(&document),
+            tls: read_tls(&document, base, environment),
+            store: read_store(&document, base),
+            root: read_root(&document, base, environment),
+            limits: read_limits(&document),
+            log: read_log(&document),
+        };
+        document.finish(config)
+    }
+
+    /// What is wrong with the files that the configuration names: missing, not a file, open to others.
+    #[must_use]
+    pub fn check_files(&self) -> Vec<Mistake> {
+        let mut mistakes = Vec::new();
+        mistakes.extend(files::check_public("tls.certificate", &self.tls.certificate));
+        mistakes.extend(files::check_secret("tls.key", &self.tls.key, files::PRIVATE_KEY));
+        mistakes
+            .extend(self.tls.client_ca.iter().filter_map(|path| files::check_public("tls.client_ca", path)));
+        mistakes.extend(files::check_directory("store.path", &self.store.path));
+        mistakes.extend(files::check_secret("root.keyring", &self.root.keyring, files::KEYRING));
+        mistakes
+            .extend(self.root.recovery.iter().filter_map(|path| files::check_public("root.recovery", path)));
+        mistakes
+    }
+
+    /// The configuration of dev mode: loopback, the store in `<dir>/data`, secrets in `<dir>/keys/dev`.
+    #[must_use]
+    pub fn dev(dir: &Path) -> Self {
+        let keys = dir.join("keys").join("dev");
+        Self {
+            listen: Listen::default(),
+            tls: Tls {
+                certificate: keys.join("server.pem"),
+                key: keys.join("server.key"),
+                client_ca: None,
+                allow_tls12: false,
+            },
+            store: Store {
+                engine: EngineKind::Sled,
+                path: dir.join("data"),
+                cache_bytes: Store::DEFAULT_CACHE.bytes(),
+            },
+            root: Root { keyring: keys.join("root.key"), recovery: vec![keys.join("recovery.pub")] },
+            limits: Limits::default(),
+            log: Log::default(),
+        }
+    }
+}
+
+impl Default for Listen {
+    fn default() -> Self {
+        let loopback = |port| SocketAddr::from(([127, 0, 0, 1], port));
+        Self { data: loopback(7443), admin: loopback(7444), health: loopback(9443) }
+    }
+}
+
+impl Store {
+    /// Enough for the inner pages of 10⁶ rows; sled must always be given a bound.
+    const DEFAULT_CACHE: ByteSize = ByteSize::mib(128);
+}
+
+impl Limits {
+    const MAX_VALUE: ByteSize = ByteSize::new(limits::VALUE_BYTES as u64);
+    const CONNECTION_AGE: Duration = Duration::from_secs(3600);
+    const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            max_value_bytes: limits::VALUE_BYTES,
+            max_connections: limits::CONNECTIONS,
+            max_requests: limits::REQUESTS_IN_FLIGHT,
+            max_streams: limits::FOLLOWED_STREAMS,
+            max_opened_sessions: limits::OPENED_SESSIONS,
+            request_timeout: limits::DEADLINE_CEILING,
+            connection_age: Self::CONNECTION_AGE,
+            drain_timeout: Self::DRAIN_TIMEOUT,
+        }
+    }
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self { format: LogFormat::Text, level: "info".to_owned() }
+    }
+}
+
+fn read_listen(document: &Document<'_>) -> Listen {
+    let section = document.section("listen");
+    let default = Listen::default();
+    let listen = Listen {
+        data: section.address("data", default.data),
+        admin: section.address("admin", default.admin),
+        health: section.address("health", default.health),
+    };
+    let pairs = [
+        ("admin", listen.admin, "listen.data", listen.data),
+        ("health", listen.health, "listen.data", listen.data),
+        ("health", listen.health, "listen.admin", listen.admin),
+    ];
+    for (name, address, other, taken) in pairs {
+        if collide(address, taken) {
+            section.mistake(name, Problem::AddressTaken { by: other });
+        }
+    }
+    listen
+}
+
+/// Whether two listeners could not both be bound.
+fn collide(one: SocketAddr, other: SocketAddr) -> bool {
+    let same_host = one.ip() == other.ip() || one.ip().is_unspecified() || other.ip().is_unspecified();
+    one.port() != 0 && one.port() == other.port() && same_host
+}
+
+fn read_tls(document: &Document<'_>, base: &Path, environment: &Environment) -> Tls {
+    let section = document.section("tls");
+    Tls {
+        certificate: section.required_path("certificate", base),
+        key: environment_or_file(&section, "key", base, environment.tls_key()),
+        client_ca: section.path("client_ca", base),
+        allow_tls12: section.boolean("allow_tls12", false),
+    }
+}
+
+fn read_store(document: &Document<'_>, base: &Path) -> Store {
+    let section = document.section("store");
+    Store {
+        engine: section.one_of("engine", &[("sled", EngineKind::Sled)], EngineKind::Sled),
+        path: section.required_path("path", base),
+        cache_bytes: section
+            .size("cache", Store::DEFAULT_CACHE, ByteSize::mib(16), ByteSize::mib(1 << 20))
+            .bytes(),
+    }
+}
+
+fn read_root(document: &Document<'_>, base: &Path, environment: &Environment) -> Root {
+    let section = document.section("root");
+    Root {
+        keyring: environment_or_file(&section, "keyring", base, environment.keyring()),
+        recovery: section.required_paths("recovery", base),
+    }
+}
+
+/// A path from the environment goes before the file's, whose field may then be missing but not be wrong.
+fn environment_or_file(
+    section: &Section<'_>,
+    name: &'static str,
+    base: &Path,
+    set: Option<&Path>,
+) -> PathBuf {
+    match set {
+        Some(path) => {
+            section.path(name, base);
+            path.to_owned()
+        }
+        None => section.required_path(name, base),
+    }
+}
+
+fn read_limits(document: &Document<'_>) -> Limits {
+    let section = document.section("limits");
+    let default = Limits::default();
+    let ceiling = ByteSize::new(limits::VALUE_BYTES_CEILING as u64);
+    let max_value = section.size("max_value", Limits::MAX_VALUE, ByteSize::kib(1), ceiling).bytes();
+    let (second, minute) = (Duration::from_secs(1), Duration::from_secs(60));
+    Limits {
+        max_value_bytes: usize::try_from(max_value).unwrap_or(limits::VALUE_BYTES_CEILING),
+        max_connections: section.count("max_connections", default.max_connections, 1, 65_536),
+        max_requests: section.count("max_requests", default.max_requests, 1, 65_536),
+        max_streams: section.count("max_streams", default.max_streams, 1, 65_536),
+        max_opened_sessions: section.count("max_opened_sessions", default.max_opened_sessions, 16, 1_000_000),
+        request_timeout: section.duration(
+            "request_timeout",
+            default.request_timeout,
+            second,
+            limits::DEADLINE_CEILING,
+        ),
+        connection_age: section.duration("connection_age", default.connection_age, minute, 24 * 60 * minute),
+        drain_timeout: section.duration("drain_timeout", default.drain_timeout, second, 10 * minute),
+    }
+}
+
+fn read_log(document: &Document<'_>) -> Log {
+    let section = document.section("log");
+    let default = Log::default();
+    let formats = [("text", LogFormat::Text), ("json", LogFormat::Json)];
+    Log {
+        format: section.one_of("format", &formats, default.format),
+        level: section.log_filter("level", default.level),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SMALLEST: &str = "
+        [tls]
+        certificate = 'server.pem'
+        key = 'server.key'
+        [store]
+        path = 'data'
+        [root]
+        keyring = '/secrets/root.key'
+        recovery = ['recovery.pub']
+    ";
+
+    fn parse(text: &str) -> Result<Config, Vec<Mistake>> {
+        Config::parse(text, Path::new("/etc/strongroom"), &Environment::default())
+    }
+
+    fn problems(text: &str) -> Vec<(String, Problem)> {
+        parse(text).unwrap_err().into_iter().map(|m| (m.field, m.problem)).collect()
+    }
+
+    /// The example of the module's documentation.
+    fn documented() -> String {
+        let source = include_str!("mod.rs");
+        let lines = source.lines().skip_while(|line| !line.ends_with("```toml")).skip(1);
+        lines
+            .take_while(|line| !line.ends_with("```"))
+            .map(|line| format!("{}\n", &line[3..].trim()))
+            .collect()
+    }
+
+    #[test]
+    fn the_smallest_file_has_the_safe_defaults_and_paths_beside_it() {
+        let config = parse(SMALLEST).unwrap();
+        assert_eq!(config.listen, Listen::default());
+        assert!(config.listen.data.ip().is_loopback() && config.listen.admin.ip().is_loopback());
+        assert_eq!(config.tls.key, Path::new("/etc/strongroom/server.key"));
+        assert!(!config.tls.allow_tls12);
+        assert_eq!(config.root.keyring, Path::new("/secrets/root.key"));
+        assert_eq!((config.limits, config.log), (Limits::default(), Log::default()));
+    }
+
+    #[test]
+    fn the_documented_file_is_accepted_and_shows_every_default() {
+        let text = documented();
+        let config = parse(&text.replace("client_ca", "# client_ca")).unwrap();
+        assert_eq!(config, Config { root: config.root.clone(), ..parse(SMALLEST).unwrap() });
+        assert_eq!(
+            parse(&text).unwrap().tls.client_ca.as_deref(),
+            Some(Path::new("/etc/strongroom/clients.pem"))
+        );
+    }
+
+    #[test]
+    fn there_are_at_most_twenty_five_fields_and_all_are_documented() {
+        let document = Document::parse("").unwrap();
+        let (base, environment) = (Path::new(""), Environment::default());
+        read_listen(&document);
+        read_tls(&document, base, &environment);
+        read_store(&document, base);
+        read_root(&document, base, &environment);
+        read_limits(&document);
+        read_log(&document);
+        let known = document.known_fields();
+        assert!(known.len() <= 25, "{} fields", known.len());
+        let text = documented();
+        let shown = text.lines().filter(|line| line.contains(" = ")).count();
+        assert_eq!(shown, known.len(), "{known:?}");
+    }
+
+    #[test]
+    fn all_mistakes_are_reported_at_once() {
+        let text = "
+            [listen]
+            data = 'localhost'
+            admin = '127.0.0.1:9443'
+            [tls]
+            allow_tls12 = 'yes'
+            key = 5
+            [store]
+            path = ''
+            engine = 'rocks'
+            cache = '1MiB'
+            [limits]
+            max_value = '17MiB'
+            max_connections = 0
+            drain_timeout = 'soon'
+            max_valeu = 3
+            [log]
+            format = 'xml'
+            level = 'info,=='
+            [extra]
+            a = 1
+        ";
+        let found = problems(text);
+        let fields: Vec<_> = found.iter().map(|(field, _)| field.as_str()).collect();
+        assert_eq!(
+            fields,
+            [
+                "listen.data",
+                "tls.allow_tls12",
+                "tls.key",
+                "store.path",
+                "store.engine",
+                "store.cache",
+                "limits.max_value",
+                "limits.max_connections",
+                "limits.drain_timeout",
+                "limits.max_valeu",
+                "log.format",
+                "log.level",
+                "extra",
+                "listen.health",
+                "tls.certificate",
+                "root.keyring",
+                "root.recovery",
+            ]
+        );
+        assert!(matches!(found[0].1, Problem::NotAnAddress));
+        assert!(matches!(found[6].1, Problem::OutOfRange { .. }));
+        assert!(matches!(found[9].1, Problem::Unknown { .. }));
+        assert!(matches!(found[13].1, Problem::AddressTaken { by: "listen.admin" }));
+        assert!(matches!(found[15].1, Problem::Missing));
+    }
+
+    #[test]
+    fn a_mistake_names_line_field_and_range_but_never_the_value() {
+        let text = format!("{SMALLEST}\n[limits]\nmax_value = 'srt_hunter2'\nmax_requests = 70000\n");
+        let errors = ConfigErrors::new(Path::new("strongroom.toml"), parse(&text).unwrap_err()).to_string();
+        assert!(errors.contains("line 12: limits.max_value: must be a size"), "{errors}");
+        assert!(errors.contains("line 13: limits.max_requests: must lie between 1 and 65536"), "{errors}");
+        assert!(!errors.contains("hunter2") && !errors.contains("70000"), "{errors}");
+    }
+
+    #[test]
+    fn a_key_in_place_of_a_path_is_refused() {
+        for secret in ["-----BEGIN PRIVATE KEY-----\\nMC4", "srt_AAAA"] {
+            let text = SMALLEST.replace("'server.key'", &format!("\"{secret}\""));
+            assert_eq!(problems(&text), [("tls.key".to_owned(), Problem::SecretInPlaceOfPath)]);
+        }
+    }
+
+    #[test]
+    fn every_syntax_error_is_reported_without_the_text_around_it() {
+        let text = "[tls]\nkey = srt_hunter2\n[store\npath = 'x'\n";
+        let mistakes = parse(text).unwrap_err();
+        assert!(mistakes.len() >= 2, "{mistakes:?}");
+        assert!(mistakes.iter().all(|mistake| matches!(mistake.problem, Problem::Syntax { .. })));
+        let shown = ConfigErrors::new(Path::new("f"), mistakes).to_string();
+        assert!(
+            shown.contains("line 2") && shown.contains("line 3") && !shown.contains("hunter2"),
+            "{shown}"
+        );
+    }
+
+    #[test]
+    fn paths_of_secrets_may_come_from_the_environment() {
+        let environment = Environment::with(Some("/run/tls.key".into()), Some("/run/root.key".into()));
+        let text = "[tls]\ncertificate='c'\n[store]\npath='d'\n[root]\nrecovery=['r']\n";
+        let config = Config::parse(text, Path::new("/etc"), &environment).unwrap();
+        assert_eq!(config.tls.key, Path::new("/run/tls.key"));
+        assert_eq!(config.root.keyring, Path::new("/run/root.key"));
+    }
+
+    #[test]
+    fn two_listeners_on_a_wildcard_and_the_same_port_collide_and_port_zero_never_does() {
+        let at = |text: &str| text.parse::<SocketAddr>().unwrap();
+        assert!(collide(at("0.0.0.0:7443"), at("127.0.0.1:7443")));
+        assert!(!collide(at("127.0.0.2:7443"), at("127.0.0.1:7443")));
+        assert!(!collide(at("127.0.0.1:0"), at("127.0.0.1:0")));
+    }
+}

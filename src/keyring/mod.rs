@@ -1,0 +1,415 @@
+//! The key hierarchy: root provider → root epoch key → tenant keys → session keys.
+//!
+//! The [`Keyring`] makes, opens and changes the rows that hold wrapped keys. It promises that a row opens only where it was
+//! made to stand, as a whole, and only by the key that it names; that a tenant's key has exactly one primary version; that
+//! a version which is disabled or destroyed unwraps nothing, from the next row that is read; and that what it remembers of
+//! opened rows ([`MemoStats`]) is addressed by their exact bytes. It asks the root provider when a store is opened or made
+//! and never again. It writes nothing but the rows of a new store: all other rows are given to the caller to commit.
+//! It does not decide who may do what, and a tenant's state binds its callers, not itself.
+//!
+//! # Rows
+//! Rows hold sealed records only, so what must be read without keys stands in row keys and revisions. Integers are
+//! big-endian. `M` and `T` are the tables' bytes; a *record* is sealed as the `crypto` module says; in every record's place
+//! the store is the store's id and the session is empty unless it is named.
+//!
+//! | row key | revision | records |
+//! |---|---|---|
+//! | `M ‖ "format"` | the format version, 1 | none |
+//! | `M ‖ "store/" ‖ store id (16)` | 1 | none |
+//! | `M ‖ "root/" ‖ epoch (u32) ‖ 0 ‖ commitment (32)` | 1 | none |
+//! | `M ‖ "root/" ‖ epoch (u32) ‖ number (u8, 1 to 16) ‖ plain` | 1 | REK |
+//! | `M ‖ "system"` | 1 | description, control, index, audit, pseudonym key |
+//! | `T ‖ tenant id (16)` | counts changes | description, control, index, audit, pseudonym key, KEK versions ascending |
+//! | a session's row | of the session | …, body DEK, sensitive DEK: the caller says where |
+//!
+//! The first five are made in one batch that expects `format` to be absent. A store with rows but without one of them is
+//! refused, and so is an unknown format version, before anything else is read.
+//!
+//! **Root epoch key (REK).** Each epoch, from 1, has one commitment and up to 16 recipient stanzas; the highest epoch wraps
+//! what is new. `plain` is `provider kind (u8) ‖ LP(key id) ‖ LP(ciphertext) ‖ n × (LP(name) ‖ LP(value))`, LP = u16 length
+//! prefix, at most 2,048 bytes. A stanza has a key of its own, which seals the REK (header: `WrappedRek`, key id zeros,
+//! revision = epoch; place: system tenant, key = the row key after `M`, so that all of `plain` is bound). For a provider
+//! that key is random, and `ciphertext` and the annotations are what the provider made of it: so a provider needs no
+//! associated data and its answer needs no sealed form of its own. For a recovery key (kind 2) it is agreed on with X25519,
+//! `ciphertext` is the ephemeral public key and the key id the recipient's public key as text. A keyring file (kind 1) seals
+//! the stanza's key (`WrappedRek`, its own key id, revision 1; place: system tenant, key = `"root provider"`).
+//! The commitment is HMAC-SHA-256 under the REK, as the `crypto` module says; it is compared after unwrapping.
+//!
+//! **Keys under a REK.** Header: the key's kind; key id = `first 8 bytes of the REK's commitment ‖ incarnation (u32) ‖
+//! epoch (u32)`; revision = the row's. Place: the tenant with the incarnation that the key id names (all records of a row
+//! must name the same, and the description repeats it); key = the row key after the tenant id, which is empty, or
+//! `"system"` for the system row; for a KEK version, that ‖ `version (u32)`. Plaintext: 32 bytes. Because each record is
+//! bound to the row's revision, a row is always sealed as a whole, and a record of an earlier revision, for example of a KEK
+//! version that was destroyed, does not open in a later one. Rewrapping under a new REK is such a change too: the revision
+//! goes up by one and every record is made anew.
+//!
+//! **Description.** Sealed under the row's control key: kind `Tenant`, key id = tenant id, revision = the row's, place as
+//! above. Payload: `1 (u8)`, then in postcard's encoding, for the system row: created ms (u64), audit epoch (u32), pseudonym
+//! version (u32); for a tenant: name, incarnation (u32), state (u8: active 1, suspended 2), created ms (u64), state changed
+//! ms (u64), KEK id (12 bytes), list of {version (u32), state (u8: pending 1, primary 2, enabled 3, disabled 4,
+//! destroy-scheduled 5, destroyed 6), created ms (u64), changed ms (u64)}, audit epoch (u32), pseudonym version (u32). The
+//! list ascends, holds exactly one primary, and has one KEK record for each version that is not destroyed.
+//!
+//! **Session keys.** Header: `WrappedBodyDek` or `WrappedSensitiveDek`; key id = `KEK id (12) ‖ version (u32)`; revision 1.
+//! Place: tenant, session and key of the session's row. Plaintext: `id (16) ‖ key (32)`: entries name that id, which stays
+//! when the key is wrapped anew.
+
+mod error;
+mod key_file;
+mod memo;
+mod meta;
+mod payload;
+mod provider;
+pub mod recovery;
+mod root;
+mod session;
+mod tenant;
+#[cfg(test)]
+mod tests;
+mod wrap;
+
+use std::fmt;
+use std::sync::Arc;
+
+pub use error::{KeyFileProblem, KeyringError};
+pub use key_file::KeyFile;
+pub use memo::MemoStats;
+pub use provider::{
+    PROVIDER_SECRET_BYTES, ProviderError, ProviderKind, ProviderStatus, RootProvider, Wrapped,
+};
+pub use root::Recipient;
+pub use session::{SessionKeys, WrappedSession};
+pub use tenant::{KekVersionState, Tenant};
+
+use crate::crypto::{
+    AuditKey, ControlKey, IndexKey, Kek, PseudonymKey, RecoveryPrivateKey, RecoveryPublicKey, Sealed,
+};
+use crate::env::Entropy;
+use crate::model::{KekVersion, StoreId, TenantId, TenantName, TenantRef, TenantState, Timestamp, limits};
+use crate::store::{Key, Row, StorageEngine};
+use memo::Memo;
+use meta::{OpenedMeta, StoredMeta};
+use payload::SystemDescription;
+use root::{Opener, Roots};
+use session::SessionRow;
+use wrap::KeySet;
+
+/// The format version that this program reads and writes.
+pub const FORMAT_VERSION: u64 = 1;
+/// Most recipients of a root epoch key: a provider, its successor, and a recovery key for each of several people.
+pub const MAX_RECIPIENTS: usize = 16;
+/// Most versions of a tenant's key that are not destroyed: ten years of monthly rotation. A row holds 255 records.
+pub const MAX_KEK_VERSIONS: usize = 120;
+/// Most versions of a tenant's key, with the destroyed ones: they are listed in a row that every request reads.
+pub const MAX_LISTED_VERSIONS: usize = 1000;
+/// Most opened tenants kept in memory: about 3 MiB while each has few versions.
+const OPENED_TENANTS: usize = 1024;
+
+/// The opened keys of a store: one for each process.
+pub struct Keyring {
+    store: StoreId,
+    roots: Roots,
+    recipients: Vec<Recipient>,
+    system: SystemKeys,
+    tenants: Memo<Arc<Tenant>>,
+    sessions: Memo<SessionKeys>,
+    entropy: Arc<dyn Entropy>,
+}
+
+/// The server's own keys.
+pub struct SystemKeys {
+    keys: KeySet,
+    description: SystemDescription,
+}
+
+/// Figures about what the keyring remembers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct KeyringStats {
+    /// Opened tenants.
+    pub tenants: MemoStats,
+    /// Opened sessions.
+    pub sessions: MemoStats,
+}
+
+impl fmt::Debug for Keyring {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Keyring").field("store", &self.store).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for SystemKeys {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SystemKeys(…)")
+    }
+}
+
+impl SystemKeys {
+    /// The server as it is bound into its seals.
+    #[must_use]
+    pub fn tenant_ref(&self) -> TenantRef {
+        TenantRef::SYSTEM
+    }
+
+    /// The key that blinds the names of tenants and tokens.
+    #[must_use]
+    pub fn index(&self) -> &IndexKey {
+        &self.keys.index
+    }
+
+    /// The key for the server's control rows.
+    #[must_use]
+    pub fn control(&self) -> &ControlKey {
+        &self.keys.control
+    }
+
+    /// The key of the server's access log.
+    #[must_use]
+    pub fn audit(&self) -> &Arc<AuditKey> {
+        &self.keys.audit
+    }
+
+    /// The key of the pseudonyms in the server's access log.
+    #[must_use]
+    pub fn pseudonym(&self) -> &Arc<PseudonymKey> {
+        &self.keys.pseudonym
+    }
+
+    /// When the store was made.
+    #[must_use]
+    pub fn created(&self) -> Timestamp {
+        self.description.created
+    }
+
+    /// The epoch of the server's access log; counts from 1.
+    #[must_use]
+    pub fn audit_epoch(&self) -> u32 {
+        self.description.audit_epoch
+    }
+
+    /// The version of the pseudonym key; counts from 1.
+    #[must_use]
+    pub fn pseudonym_version(&self) -> u32 {
+        self.description.pseudonym_version
+    }
+}
+
+/// Opening a store.
+impl Keyring {
+    /// Opens the keys of a store. When the store is empty, makes its id, its format version, a root epoch key wrapped for
+    /// `provider` and for each of `recovery`, and the server's own keys, in one batch.
+    ///
+    /// `recovery` counts only when the store is made: see [`recipients`](Self::recipients) for who can unwrap it.
+    ///
+    /// # Errors
+    /// [`KeyringError::UnknownFormat`], [`Incomplete`](KeyringError::Incomplete),
+    /// [`WrongRoot`](KeyringError::WrongRoot), [`Provider`](KeyringError::Provider),
+    /// [`Integrity`](KeyringError::Integrity) for a store that cannot be opened: nothing of it was changed then.
+    pub async fn open(
+        engine: &dyn StorageEngine,
+        provider: &dyn RootProvider,
+        recovery: &[RecoveryPublicKey],
+        entropy: Arc<dyn Entropy>,
+        now: Timestamp,
+    ) -> Result<Self, KeyringError> {
+        let stored = match StoredMeta::read(engine).await? {
+            Some(stored) => stored,
+            None => {
+                meta::create(engine, provider, recovery, entropy.as_ref(), now).await?;
+                let made = StoredMeta::read(engine).await?;
+                made.ok_or(KeyringError::Incomplete { missing: "format" })?
+            }
+        };
+        Ok(Self::new(stored.open(&Opener::Provider(provider)).await?, entropy))
+    }
+
+    /// Opens the keys of a store whose root provider is lost, with a recovery key. Never makes a store.
+    ///
+    /// # Errors
+    /// As for [`open`](Self::open); [`KeyringError::WrongRoot`] when the store was not made for this recovery key.
+    pub async fn recover(
+        engine: &dyn StorageEngine,
+        recovery: &RecoveryPrivateKey,
+        entropy: Arc<dyn Entropy>,
+    ) -> Result<Self, KeyringError> {
+        let stored = StoredMeta::read(engine).await?;
+        let stored = stored.ok_or(KeyringError::Incomplete { missing: "format" })?;
+        Ok(Self::new(stored.open(&Opener::Recovery(recovery)).await?, entropy))
+    }
+
+    /// Wraps the current root epoch key for one more provider: the row to store, where none may be yet.
+    ///
+    /// # Errors
+    /// [`KeyringError::TooManyRecipients`], [`Provider`](KeyringError::Provider),
+    /// [`StanzaTooLarge`](KeyringError::StanzaTooLarge).
+    pub async fn wrap_root_for(&self, provider: &dyn RootProvider) -> Result<(Key, Row), KeyringError> {
+        let root = self.roots.current();
+        let number = root::next_number(self.recipients.iter().filter(|of| of.epoch == root.epoch).count())?;
+        root::wrap_for_provider(self.store, root, number, provider, self.entropy.as_ref()).await
+    }
+
+    fn new(opened: OpenedMeta, entropy: Arc<dyn Entropy>) -> Self {
+        let OpenedMeta { store, roots, recipients, system } = opened;
+        let tenants = Memo::new(OPENED_TENANTS);
+        let sessions = Memo::new(limits::OPENED_SESSIONS);
+        Self { store, roots, recipients, system, tenants, sessions, entropy }
+    }
+
+    /// The store's id.
+    #[must_use]
+    pub fn store_id(&self) -> StoreId {
+        self.store
+    }
+
+    /// The server's own keys.
+    #[must_use]
+    pub fn system(&self) -> &SystemKeys {
+        &self.system
+    }
+
+    /// Everyone who can unwrap the store's root epoch keys.
+    #[must_use]
+    pub fn recipients(&self) -> &[Recipient] {
+        &self.recipients
+    }
+
+    /// Figures about what is remembered.
+    #[must_use]
+    pub fn stats(&self) -> KeyringStats {
+        KeyringStats { tenants: self.tenants.stats(), sessions: self.sessions.stats() }
+    }
+}
+
+/// Tenants.
+impl Keyring {
+    /// Makes a tenant: where its row stands, the row at revision 1, and the tenant as if opened from it.
+    ///
+    /// # Errors
+    /// [`KeyringError::Entropy`] when the source fails.
+    pub fn create_tenant(
+        &self,
+        name: &TenantName,
+        now: Timestamp,
+    ) -> Result<(Key, Row, Arc<Tenant>), KeyringError> {
+        let id = TenantId(meta::random_uuid(self.entropy.as_ref())?);
+        let tenant = TenantRef { id, incarnation: 1 };
+        let tenant = Tenant::generate(tenant, name.clone(), now, self.entropy.as_ref())?;
+        let row = self.seal_tenant(&tenant)?;
+        Ok((tenant.row_key().clone(), row, Arc::new(tenant)))
+    }
+
+    /// Opens a tenant's row, or remembers having opened exactly these bytes.
+    ///
+    /// # Errors
+    /// [`KeyringError::Integrity`] when it is not a row that this keyring sealed to stand there.
+    pub fn open_tenant(&self, key: &Key, row: &Row) -> Result<Arc<Tenant>, KeyringError> {
+        let parts = [row.as_bytes()];
+        if let Some(tenant) = self.tenants.find(key, &parts) {
+            return Ok(tenant);
+        }
+        let tenant = Arc::new(Tenant::open(self.store, &self.roots, key, row)?);
+        self.tenants.remember(key, &parts, Arc::clone(&tenant));
+        Ok(tenant)
+    }
+
+    /// Adds a version of the tenant's key and makes it the primary: the row to store, one revision further.
+    ///
+    /// # Errors
+    /// [`KeyringError::TooManyVersions`]; [`KeyringError::Entropy`] when the source fails.
+    pub fn rotate_kek(&self, tenant: &Tenant, now: Timestamp) -> Result<Row, KeyringError> {
+        let mut next = tenant.next();
+        next.add_primary(Kek::generate(self.entropy.as_ref())?, now)?;
+        self.seal_tenant(&next)
+    }
+
+    /// Suspends or resumes a tenant: the row to store, one revision further.
+    ///
+    /// # Errors
+    /// [`KeyringError::Entropy`] when the source fails.
+    pub fn set_tenant_state(
+        &self,
+        tenant: &Tenant,
+        state: TenantState,
+        now: Timestamp,
+    ) -> Result<Row, KeyringError> {
+        let mut next = tenant.next();
+        (next.description.state, next.description.changed) = (state, now);
+        self.seal_tenant(&next)
+    }
+
+    /// Drops a tenant's keys from memory. They are opened again when its row is read again.
+    pub fn forget_tenant(&self, key: &Key) {
+        self.tenants.forget(key);
+    }
+
+    fn seal_tenant(&self, tenant: &Tenant) -> Result<Row, KeyringError> {
+        tenant.seal(self.store, self.roots.current(), self.entropy.as_ref())
+    }
+}
+
+/// Sessions.
+impl Keyring {
+    /// Makes the keys of a session, wrapped under the tenant's primary version for the session's row.
+    ///
+    /// # Errors
+    /// [`KeyringError::Integrity`] when the row is not one of the tenant's sessions; [`KeyringError::Entropy`].
+    pub fn create_session_keys(
+        &self,
+        tenant: &Tenant,
+        session_row: &Key,
+    ) -> Result<WrappedSession, KeyringError> {
+        let row = SessionRow::new(self.store, tenant, session_row)?;
+        row.create(self.entropy.as_ref())
+    }
+
+    /// Wraps the keys of a session anew, under what is the tenant's primary version now. Keys and ids stay.
+    ///
+    /// # Errors
+    /// As for [`create_session_keys`](Self::create_session_keys).
+    pub fn rewrap_session_keys(
+        &self,
+        tenant: &Tenant,
+        session_row: &Key,
+        keys: &SessionKeys,
+    ) -> Result<(Sealed, Option<Sealed>), KeyringError> {
+        SessionRow::new(self.store, tenant, session_row)?.wrap(keys, self.entropy.as_ref())
+    }
+
+    /// Unwraps the keys of a session, or remembers having unwrapped exactly these bytes. `sensitive` is none once the
+    /// sensitive key was purged. The states of the wrapping versions are checked either way.
+    ///
+    /// # Errors
+    /// [`KeyringError::KeyDisabled`] and [`KeyDestroyed`](KeyringError::KeyDestroyed) when the wrapping version may not
+    /// unwrap; [`Integrity`](KeyringError::Integrity) when the records do not open.
+    pub fn open_session_keys(
+        &self,
+        tenant: &Tenant,
+        session_row: &Key,
+        body: &[u8],
+        sensitive: Option<&[u8]>,
+    ) -> Result<SessionKeys, KeyringError> {
+        let row = SessionRow::new(self.store, tenant, session_row)?;
+        [Some(body), sensitive].iter().flatten().try_for_each(|record| row.check_version(record))?;
+        // The records name the wrapping key by its random id and version, and that it is this tenant's was just checked: so
+        // these parts, and the row key, determine what they open to.
+        let incarnation = tenant.tenant_ref().incarnation.to_be_bytes();
+        let parts: [&[u8]; 3] = [&incarnation, body, sensitive.unwrap_or_default()];
+        let parts = parts.get(..2 + usize::from(sensitive.is_some())).unwrap_or_default();
+        if let Some(keys) = self.sessions.find(session_row, parts) {
+            return Ok(keys);
+        }
+        let keys = row.unwrap(body, sensitive)?;
+        self.sessions.remember(session_row, parts, keys.clone());
+        Ok(keys)
+    }
+
+    /// Drops the keys of a session from memory, once its row is gone.
+    pub fn forget_session_keys(&self, session_row: &Key) {
+        self.sessions.forget(session_row);
+    }
+
+    /// The version of the tenant's key that a wrapped session key names, without any claim that it is genuine.
+    #[must_use]
+    pub fn wrapping_version(record: &[u8]) -> Option<KekVersion> {
+        session::named_version(record)
+    }
+}

@@ -1,0 +1,191 @@
+//! What is inside the sealed descriptions of tenant and system rows.
+//!
+//! A version byte, then the fields in their order as [postcard](https://postcard.jamesmunns.com/wire-format) writes them:
+//! integers as varints, strings and lists behind their length. Nothing may follow.
+
+use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
+
+use super::KeyringError;
+use super::tenant::{Description, KekVersionState};
+use crate::crypto::SealError;
+use crate::model::{KekState, KekVersion, TenantName, TenantRef, TenantState, Timestamp};
+
+/// The version of both payloads.
+const PAYLOAD: u8 = 1;
+
+#[derive(Serialize, Deserialize)]
+struct TenantV1<'a> {
+    name: &'a str,
+    incarnation: u32,
+    state: u8,
+    created_ms: u64,
+    changed_ms: u64,
+    kek_id: [u8; 12],
+    versions: Vec<VersionV1>,
+    audit_epoch: u32,
+    pseudonym_version: u32,
+}
+
+#[derive(Serialize, Deserialize)]
+struct VersionV1 {
+    version: u32,
+    state: u8,
+    created_ms: u64,
+    changed_ms: u64,
+}
+
+#[derive(Serialize, Deserialize)]
+struct SystemV1 {
+    created_ms: u64,
+    audit_epoch: u32,
+    pseudonym_version: u32,
+}
+
+/// What the system row says beside its keys.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct SystemDescription {
+    pub(super) created: Timestamp,
+    pub(super) audit_epoch: u32,
+    pub(super) pseudonym_version: u32,
+}
+
+pub(super) fn encode_tenant(description: &Description) -> Result<Zeroizing<Vec<u8>>, KeyringError> {
+    let stored = TenantV1 {
+        name: description.name.as_str(),
+        incarnation: description.tenant.incarnation,
+        state: tenant_state_number(description.state),
+        created_ms: description.created.as_millis(),
+        changed_ms: description.changed.as_millis(),
+        kek_id: description.kek_id,
+        versions: description.versions.iter().map(VersionV1::from).collect(),
+        audit_epoch: description.audit_epoch,
+        pseudonym_version: description.pseudonym_version,
+    };
+    encode(&stored)
+}
+
+/// Opens a tenant's description; anything that [`encode_tenant`] would not write is refused.
+pub(super) fn decode_tenant(tenant: TenantRef, payload: &[u8]) -> Result<Description, KeyringError> {
+    let stored: TenantV1<'_> = decode(payload)?;
+    let versions: Option<Vec<_>> = stored.versions.iter().map(VersionV1::check).collect();
+    let versions = versions.ok_or(KeyringError::Integrity)?;
+    let description = Description {
+        tenant,
+        name: TenantName::new(stored.name).map_err(|_| KeyringError::Integrity)?,
+        state: tenant_state(stored.state).ok_or(KeyringError::Integrity)?,
+        created: Timestamp::from_millis(stored.created_ms),
+        changed: Timestamp::from_millis(stored.changed_ms),
+        kek_id: stored.kek_id,
+        primary: the_primary(&versions).ok_or(KeyringError::Integrity)?,
+        versions,
+        audit_epoch: stored.audit_epoch,
+        pseudonym_version: stored.pseudonym_version,
+    };
+    if stored.incarnation != tenant.incarnation { Err(KeyringError::Integrity) } else { Ok(description) }
+}
+
+pub(super) fn encode_system(description: SystemDescription) -> Result<Zeroizing<Vec<u8>>, KeyringError> {
+    encode(&SystemV1 {
+        created_ms: description.created.as_millis(),
+        audit_epoch: description.audit_epoch,
+        pseudonym_version: description.pseudonym_version,
+    })
+}
+
+pub(super) fn decode_system(payload: &[u8]) -> Result<SystemDescription, KeyringError> {
+    let stored: SystemV1 = decode(payload)?;
+    Ok(SystemDescription {
+        created: Timestamp::from_millis(stored.created_ms),
+        audit_epoch: stored.audit_epoch,
+        pseudonym_version: stored.pseudonym_version,
+    })
+}
+
+fn encode(stored: &impl Serialize) -> Result<Zeroizing<Vec<u8>>, KeyringError> {
+    // Sized first, so that nothing is left behind where a growing buffer was.
+    let too_large = |_| KeyringError::Seal(SealError::TooLarge);
+    let len = postcard::experimental::serialized_size(stored).map_err(too_large)?;
+    let mut payload = Zeroizing::new(vec![PAYLOAD; len + 1]);
+    let fields = payload.get_mut(1..).unwrap_or_default();
+    postcard::to_slice(stored, fields).map_err(too_large)?;
+    Ok(payload)
+}
+
+fn decode<'a, T: Deserialize<'a>>(payload: &'a [u8]) -> Result<T, KeyringError> {
+    let fields = payload.strip_prefix(&[PAYLOAD]).ok_or(KeyringError::Integrity)?;
+    match postcard::take_from_bytes(fields) {
+        Ok((stored, [])) => Ok(stored),
+        Ok(_) | Err(_) => Err(KeyringError::Integrity),
+    }
+}
+
+impl From<&KekVersionState> for VersionV1 {
+    fn from(of: &KekVersionState) -> Self {
+        Self {
+            version: of.version.0,
+            state: kek_state_number(of.state),
+            created_ms: of.created.as_millis(),
+            changed_ms: of.changed.as_millis(),
+        }
+    }
+}
+
+impl VersionV1 {
+    fn check(&self) -> Option<KekVersionState> {
+        Some(KekVersionState {
+            version: KekVersion(self.version),
+            state: kek_state(self.state)?,
+            created: Timestamp::from_millis(self.created_ms),
+            changed: Timestamp::from_millis(self.changed_ms),
+        })
+    }
+}
+
+/// The one primary among versions that ascend.
+fn the_primary(versions: &[KekVersionState]) -> Option<KekVersion> {
+    if !versions.is_sorted_by(|one, next| one.version < next.version) {
+        return None;
+    }
+    let mut primaries = versions.iter().filter(|of| of.state == KekState::Primary);
+    let primary = primaries.next()?.version;
+    primaries.next().is_none().then_some(primary)
+}
+
+const fn tenant_state_number(state: TenantState) -> u8 {
+    match state {
+        TenantState::Active => 1,
+        TenantState::Suspended => 2,
+    }
+}
+
+const fn tenant_state(number: u8) -> Option<TenantState> {
+    match number {
+        1 => Some(TenantState::Active),
+        2 => Some(TenantState::Suspended),
+        _ => None,
+    }
+}
+
+const fn kek_state_number(state: KekState) -> u8 {
+    match state {
+        KekState::Pending => 1,
+        KekState::Primary => 2,
+        KekState::Enabled => 3,
+        KekState::Disabled => 4,
+        KekState::DestroyScheduled => 5,
+        KekState::Destroyed => 6,
+    }
+}
+
+const fn kek_state(number: u8) -> Option<KekState> {
+    match number {
+        1 => Some(KekState::Pending),
+        2 => Some(KekState::Primary),
+        3 => Some(KekState::Enabled),
+        4 => Some(KekState::Disabled),
+        5 => Some(KekState::DestroyScheduled),
+        6 => Some(KekState::Destroyed),
+        _ => None,
+    }
+}

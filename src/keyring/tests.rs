@@ -1,0 +1,870 @@
+//! The keyring as a whole, over a store in memory.
+
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+
+use async_trait::async_trait;
+use proptest::prelude::*;
+use zeroize::Zeroizing;
+
+use super::*;
+use crate::crypto::{Blinded, RecipientError, Rek, WrappableKey as _};
+use crate::env::{EntropyError, SystemEntropy};
+use crate::model::{KekState, Revision};
+use crate::store::{Batch, CommitOutcome, EngineError, EngineStats, ScanPage, ScanRange, Table, keys};
+
+const NOW: Timestamp = Timestamp::from_millis(1_790_000_000_000);
+const LATER: Timestamp = Timestamp::from_millis(1_790_000_100_000);
+
+/// As much of an engine as a keyring needs.
+#[derive(Default)]
+struct Rows(Mutex<BTreeMap<Key, Row>>);
+
+impl Rows {
+    fn all(&self) -> BTreeMap<Key, Row> {
+        self.0.lock().unwrap().clone()
+    }
+
+    fn of(rows: BTreeMap<Key, Row>) -> Self {
+        Self(Mutex::new(rows))
+    }
+
+    fn put(&self, key: Key, row: Row) {
+        self.0.lock().unwrap().insert(key, row);
+    }
+
+    fn remove(&self, key: &Key) -> Row {
+        self.0.lock().unwrap().remove(key).unwrap()
+    }
+}
+
+#[async_trait]
+impl StorageEngine for Rows {
+    fn name(&self) -> &'static str {
+        "rows"
+    }
+
+    async fn multi_get(&self, keys: &[Key]) -> Result<Vec<Option<Row>>, EngineError> {
+        let rows = self.0.lock().unwrap();
+        Ok(keys.iter().map(|key| rows.get(key).cloned()).collect())
+    }
+
+    async fn scan(&self, range: ScanRange, limit: usize) -> Result<ScanPage, EngineError> {
+        let rows = self.all();
+        let inside = rows.into_iter().filter(|(key, _)| key.as_bytes().starts_with(&range.prefix));
+        Ok(inside.take(limit).collect())
+    }
+
+    async fn commit(&self, batch: Batch) -> Result<CommitOutcome, EngineError> {
+        let mut rows = self.0.lock().unwrap();
+        let broken: Vec<_> = batch.expect.into_iter().filter(|(key, is)| !is.holds(rows.get(key))).collect();
+        if !broken.is_empty() {
+            return Ok(CommitOutcome::Conflict(broken.into_iter().map(|(key, _)| key).collect()));
+        }
+        rows.extend(batch.put);
+        Ok(CommitOutcome::Committed)
+    }
+
+    async fn stats(&self) -> Result<EngineStats, EngineError> {
+        Ok(EngineStats::default())
+    }
+
+    async fn close(&self) -> Result<(), EngineError> {
+        Ok(())
+    }
+}
+
+struct NoEntropy;
+
+impl Entropy for NoEntropy {
+    fn fill(&self, _: &mut [u8]) -> Result<(), EntropyError> {
+        Err(EntropyError)
+    }
+}
+
+/// A provider that is away.
+struct Away;
+
+#[async_trait]
+impl RootProvider for Away {
+    fn kind(&self) -> ProviderKind {
+        ProviderKind::File
+    }
+
+    async fn status(&self) -> Result<ProviderStatus, ProviderError> {
+        Err(ProviderError::Unavailable("it is away".into()))
+    }
+
+    async fn wrap(&self, _: StoreId, _: &[u8]) -> Result<Wrapped, ProviderError> {
+        Err(ProviderError::Unavailable("it is away".into()))
+    }
+
+    async fn unwrap(&self, _: StoreId, _: &Wrapped) -> Result<Zeroizing<Vec<u8>>, ProviderError> {
+        Err(ProviderError::Unavailable("it is away".into()))
+    }
+}
+
+fn entropy() -> Arc<dyn Entropy> {
+    Arc::new(SystemEntropy::new())
+}
+
+fn key_file() -> KeyFile {
+    let home = tempfile::tempdir().unwrap();
+    KeyFile::create(&home.path().join("root.key"), entropy()).unwrap()
+}
+
+async fn open(rows: &Rows, provider: &dyn RootProvider) -> Result<Keyring, KeyringError> {
+    Keyring::open(rows, provider, &[], entropy(), NOW).await
+}
+
+/// A new store, its provider and its keyring.
+async fn new_store() -> (Rows, KeyFile, Keyring) {
+    let (rows, provider) = (Rows::default(), key_file());
+    let keyring = open(&rows, &provider).await.unwrap();
+    (rows, provider, keyring)
+}
+
+fn keyring() -> Keyring {
+    tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(new_store()).2
+}
+
+fn name() -> TenantName {
+    TenantName::new("demo").unwrap()
+}
+
+fn session_row(tenant: &Tenant, number: u8) -> Key {
+    let blinded: Blinded = tenant.index().blind("session", &[&[number]]);
+    keys::session(tenant.tenant_ref().id, &blinded)
+}
+
+fn same_system(one: &Keyring, other: &Keyring) -> bool {
+    let (one, other) = (&one.system, &other.system);
+    one.index().secret().expose() == other.index().secret().expose()
+        && one.control().secret().expose() == other.control().secret().expose()
+        && one.audit().secret().expose() == other.audit().secret().expose()
+        && one.pseudonym().secret().expose() == other.pseudonym().secret().expose()
+}
+
+fn same_keys(one: &SessionKeys, other: &SessionKeys) -> bool {
+    let sensitive = |keys: &SessionKeys| keys.sensitive().map(|dek| *dek.secret().expose());
+    one.body().secret().expose() == other.body().secret().expose()
+        && sensitive(one) == sensitive(other)
+        && (one.body_id(), one.sensitive_id()) == (other.body_id(), other.sensitive_id())
+}
+
+fn flipped(bytes: &[u8], at: usize, bit: usize) -> Vec<u8> {
+    let mut bytes = bytes.to_vec();
+    bytes[at] ^= 1 << bit;
+    bytes
+}
+
+fn stored(bytes: Vec<u8>) -> Row {
+    Row::from_stored(bytes.into())
+}
+
+fn assert_integrity<T>(result: Result<T, KeyringError>) {
+    let error = result.err();
+    assert!(matches!(error, Some(KeyringError::Integrity)), "{error:?}");
+}
+
+mod opening {
+    use super::*;
+
+    #[tokio::test]
+    async fn the_first_open_makes_everything_and_the_second_finds_the_same() {
+        let (rows, provider, first) = new_store().await;
+        let made = rows.all();
+        assert_eq!(made.len(), 5);
+        let second = Keyring::open(&rows, &provider, &[], entropy(), LATER).await.unwrap();
+        assert_eq!(rows.all(), made, "opening writes nothing");
+        assert_eq!(first.store_id(), second.store_id());
+        assert!(same_system(&first, &second));
+        assert_eq!((second.system().created(), second.system().audit_epoch()), (NOW, 1));
+        assert_eq!(second.recipients()[0].key_id, provider.key_id());
+    }
+
+    #[tokio::test]
+    async fn two_stores_share_nothing() {
+        let ((_, _, one), (_, _, other)) = (new_store().await, new_store().await);
+        assert_ne!(one.store_id(), other.store_id());
+        assert!(!same_system(&one, &other));
+    }
+
+    #[tokio::test]
+    async fn of_two_makers_one_wins_and_both_find_its_store() {
+        let (rows, provider, first) = new_store().await;
+        meta::create(&rows, &provider, &[], &SystemEntropy::new(), NOW).await.unwrap();
+        let second = open(&rows, &provider).await.unwrap();
+        assert_eq!(first.store_id(), second.store_id());
+        assert_eq!(rows.all().len(), 5);
+    }
+
+    #[tokio::test]
+    async fn a_provider_with_another_key_is_refused_by_name_and_nothing_changes() {
+        let (rows, provider, _) = new_store().await;
+        let (before, other) = (rows.all(), key_file());
+        let refused = open(&rows, &other).await.err().unwrap();
+        let KeyringError::WrongRoot { held, wanted, .. } = &refused else { panic!("{refused:?}") };
+        assert_eq!(*held, other.key_id());
+        assert_eq!(*wanted, [format!("keyring file {}", provider.key_id())]);
+        assert_eq!(rows.all(), before);
+    }
+
+    #[tokio::test]
+    async fn a_provider_that_is_away_is_an_error_and_makes_nothing() {
+        let empty = Rows::default();
+        assert!(matches!(open(&empty, &Away).await, Err(KeyringError::Provider { .. })));
+        assert_eq!(empty.all().len(), 0);
+        let (rows, _, _) = new_store().await;
+        assert!(matches!(open(&rows, &Away).await, Err(KeyringError::Provider { .. })));
+    }
+
+    #[tokio::test]
+    async fn without_entropy_nothing_is_made() {
+        let empty = Rows::default();
+        let made = Keyring::open(&empty, &key_file(), &[], Arc::new(NoEntropy), NOW).await;
+        assert!(matches!(made, Err(KeyringError::Entropy(EntropyError))));
+        assert_eq!(empty.all().len(), 0);
+    }
+
+    #[tokio::test]
+    async fn an_unknown_format_is_refused_before_anything_else_is_read() {
+        let (rows, provider, _) = new_store().await;
+        for found in [2, u64::MAX] {
+            rows.put(keys::meta("format"), Row::new(Revision::new(found).unwrap(), &[]));
+            let refused = open(&rows, &provider).await;
+            assert!(
+                matches!(refused, Err(KeyringError::UnknownFormat { found: is, known: 1 }) if is == found)
+            );
+        }
+        let bare = Rows::of([(keys::meta("format"), Row::new(Revision::new(7).unwrap(), &[]))].into());
+        assert!(matches!(open(&bare, &provider).await, Err(KeyringError::UnknownFormat { found: 7, .. })));
+    }
+
+    #[tokio::test]
+    async fn a_store_that_lost_one_of_its_meta_rows_is_not_made_anew() {
+        let (rows, provider, _) = new_store().await;
+        for key in rows.all().into_keys() {
+            let removed = rows.remove(&key);
+            let refused = open(&rows, &provider).await.err().unwrap();
+            // A stanza without its commitment is not merely incomplete.
+            let named = matches!(refused, KeyringError::Incomplete { .. } | KeyringError::Integrity);
+            assert!(named, "{key:?}: {refused:?}");
+            rows.put(key, removed);
+        }
+        let foreign = Rows::of([(keys::tenant(TenantId([1; 16])), Row::marker())].into());
+        let refused = open(&foreign, &provider).await;
+        assert!(matches!(refused, Err(KeyringError::Incomplete { missing: "format" })));
+        assert_eq!(foreign.all().len(), 1);
+    }
+
+    #[tokio::test]
+    async fn no_flipped_bit_of_a_meta_row_or_its_key_opens() {
+        let (rows, provider, _) = new_store().await;
+        let whole = rows.all();
+        for (key, row) in &whole {
+            for at in 0..key.as_bytes().len() {
+                let mut altered = whole.clone();
+                altered.remove(key);
+                altered.insert(Key::from_stored(flipped(key.as_bytes(), at, at % 8)), row.clone());
+                assert_refused(altered.clone(), &provider).await;
+            }
+            for at in 0..row.as_bytes().len() {
+                let mut altered = whole.clone();
+                altered.insert(key.clone(), stored(flipped(row.as_bytes(), at, at % 8)));
+                assert_refused(altered.clone(), &provider).await;
+                altered.insert(key.clone(), stored(row.as_bytes()[..at].to_vec()));
+                assert_refused(altered.clone(), &provider).await;
+            }
+        }
+    }
+
+    async fn assert_refused(rows: BTreeMap<Key, Row>, provider: &KeyFile) {
+        let rows = Rows::of(rows);
+        let before = rows.all();
+        let refused = open(&rows, provider).await.err().unwrap();
+        let named = matches!(
+            refused,
+            KeyringError::Integrity
+                | KeyringError::Incomplete { .. }
+                | KeyringError::WrongRoot { .. }
+                | KeyringError::UnknownFormat { .. }
+        );
+        assert!(named, "{refused:?}");
+        assert_eq!(rows.all(), before);
+    }
+
+    #[tokio::test]
+    async fn another_commitment_or_a_second_one_or_a_second_store_id_is_refused() {
+        let (rows, provider, _) = new_store().await;
+        let commitment = rows
+            .all()
+            .into_keys()
+            .find(|key| keys::root_parts(key).is_some_and(|(_, number, _)| number == 0));
+        let commitment = commitment.unwrap();
+        rows.put(keys::root(1, 0, &[7; 32]), Row::marker());
+        assert_integrity(open(&rows, &provider).await);
+        rows.remove(&commitment);
+        assert_integrity(open(&rows, &provider).await);
+        let (rows, provider, _) = new_store().await;
+        rows.put(keys::store_id(StoreId([7; 16])), Row::marker());
+        assert_integrity(open(&rows, &provider).await);
+    }
+
+    #[tokio::test]
+    async fn a_foreign_root_key_that_someone_wrapped_for_us_opens_nothing() {
+        let (rows, _, keyring) = new_store().await;
+        let private = recovery::generate(&SystemEntropy::new()).unwrap();
+        for key in rows.all().into_keys().filter(|key| keys::root_parts(key).is_some()) {
+            rows.remove(&key);
+        }
+        let forged = wrap::RootKey::new(1, Rek::generate(&SystemEntropy::new()).unwrap());
+        let entropy = SystemEntropy::new();
+        let stanza = root::wrap_for_recovery(keyring.store, &forged, 1, &private.public(), &entropy).unwrap();
+        for (key, row) in [root::commitment_row(&forged), stanza] {
+            rows.put(key, row);
+        }
+        assert_integrity(Keyring::recover(&rows, &private, super::entropy()).await);
+    }
+
+    #[tokio::test]
+    async fn a_store_with_an_older_epoch_opens_what_either_wrapped_and_wraps_with_the_newer() {
+        let (rows, provider, first) = new_store().await;
+        let (key, row, tenant) = first.create_tenant(&name(), NOW).unwrap();
+        let second = wrap::RootKey::new(2, Rek::generate(&SystemEntropy::new()).unwrap());
+        let entropy = SystemEntropy::new();
+        let stanza = root::wrap_for_provider(first.store, &second, 1, &provider, &entropy).await.unwrap();
+        for (key, row) in [root::commitment_row(&second), stanza] {
+            rows.put(key, row);
+        }
+        let both = open(&rows, &provider).await.unwrap();
+        assert!(same_system(&first, &both));
+        let reopened = both.open_tenant(&key, &row).unwrap();
+        assert!(reopened.index().secret().expose() == tenant.index().secret().expose());
+        let rewrapped = both.set_tenant_state(&reopened, TenantState::Active, LATER).unwrap();
+        assert!(both.open_tenant(&key, &rewrapped).is_ok());
+        assert_integrity(first.open_tenant(&key, &rewrapped));
+    }
+}
+
+mod recovering {
+    use super::*;
+
+    async fn recoverable() -> (Rows, KeyFile, Keyring, RecoveryPrivateKey) {
+        let (rows, provider) = (Rows::default(), key_file());
+        let private = recovery::generate(&SystemEntropy::new()).unwrap();
+        let other = recovery::generate(&SystemEntropy::new()).unwrap();
+        let public = [other.public(), private.public()];
+        let keyring = Keyring::open(&rows, &provider, &public, entropy(), NOW).await.unwrap();
+        (rows, provider, keyring, private)
+    }
+
+    #[tokio::test]
+    async fn the_recovery_key_opens_the_same_store_and_a_new_provider_takes_over() {
+        let (rows, lost, keyring, private) = recoverable().await;
+        assert_eq!(keyring.recipients().len(), 3);
+        let (key, row, _) = keyring.create_tenant(&name(), NOW).unwrap();
+        let text = recovery::write_private(&private);
+        let private = recovery::read_private(&text).unwrap();
+
+        let recovered = Keyring::recover(&rows, &private, entropy()).await.unwrap();
+        assert!(same_system(&keyring, &recovered));
+        let one = recovered.roots.current().rek().commitment();
+        assert_eq!(one, keyring.roots.current().rek().commitment());
+
+        let replacement = key_file();
+        let (stanza, wrapped) = recovered.wrap_root_for(&replacement).await.unwrap();
+        assert!(!rows.all().contains_key(&stanza));
+        rows.put(stanza, wrapped);
+        for provider in [&lost, &replacement] {
+            let keyring = open(&rows, provider).await.unwrap();
+            assert!(keyring.open_tenant(&key, &row).is_ok());
+            assert_eq!(keyring.recipients().len(), 4);
+        }
+    }
+
+    #[tokio::test]
+    async fn another_recovery_key_is_refused_even_under_the_right_ones_name() {
+        let (rows, _, keyring, private) = recoverable().await;
+        let wrong = recovery::generate(&SystemEntropy::new()).unwrap();
+        let refused = Keyring::recover(&rows, &wrong, entropy()).await.err().unwrap();
+        assert!(matches!(refused, KeyringError::WrongRoot { provider: ProviderKind::Recovery, .. }));
+
+        let named = recovery::write_public(&private.public());
+        let wrong_name = recovery::write_public(&wrong.public());
+        for (key, row) in rows.all() {
+            let text = String::from_utf8_lossy(key.as_bytes()).into_owned();
+            if let Some(at) = text.find(&named).and(key.as_bytes().windows(4).position(|w| w == b"srp_")) {
+                let mut renamed = key.as_bytes().to_vec();
+                renamed[at..at + wrong_name.len()].copy_from_slice(wrong_name.as_bytes());
+                rows.remove(&key);
+                rows.put(Key::from_stored(renamed), row);
+            }
+        }
+        assert_integrity(Keyring::recover(&rows, &wrong, entropy()).await);
+        assert_eq!(keyring.recipients()[2].key_id, named);
+    }
+
+    #[tokio::test]
+    async fn no_flipped_bit_of_a_recovery_stanza_opens() {
+        let (rows, _, keyring, private) = recoverable().await;
+        let number = 3;
+        let of = |key: &Key| keys::root_parts(key).is_some_and(|(_, is, _)| is == number);
+        let (key, row) = rows.all().into_iter().find(|(key, _)| of(key)).unwrap();
+        rows.remove(&key);
+        for at in 0..key.as_bytes().len() {
+            let altered = Key::from_stored(flipped(key.as_bytes(), at, at % 8));
+            rows.put(altered.clone(), row.clone());
+            assert!(Keyring::recover(&rows, &private, entropy()).await.is_err(), "{at}");
+            rows.remove(&altered);
+        }
+        for at in 0..row.as_bytes().len() {
+            rows.put(key.clone(), stored(flipped(row.as_bytes(), at, at % 8)));
+            assert_integrity(Keyring::recover(&rows, &private, entropy()).await);
+        }
+        rows.put(key, row);
+        assert!(same_system(&keyring, &Keyring::recover(&rows, &private, entropy()).await.unwrap()));
+    }
+
+    #[tokio::test]
+    async fn a_recovery_key_of_low_order_and_too_many_recipients_are_refused_before_anything_is_made() {
+        let (rows, provider) = (Rows::default(), key_file());
+        let low = Keyring::open(&rows, &provider, &[RecoveryPublicKey([0; 32])], entropy(), NOW).await;
+        assert!(matches!(low, Err(KeyringError::Recovery(RecipientError::LowOrder))));
+        let many: Vec<_> = (0..MAX_RECIPIENTS)
+            .map(|_| recovery::generate(&SystemEntropy::new()).unwrap().public())
+            .collect();
+        let refused = Keyring::open(&rows, &provider, &many, entropy(), NOW).await;
+        assert!(matches!(refused, Err(KeyringError::TooManyRecipients { max: MAX_RECIPIENTS })));
+        assert_eq!(rows.all().len(), 0);
+        assert!(Keyring::open(&rows, &provider, &many[1..], entropy(), NOW).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn recovery_never_makes_a_store() {
+        let private = recovery::generate(&SystemEntropy::new()).unwrap();
+        let rows = Rows::default();
+        let refused = Keyring::recover(&rows, &private, entropy()).await;
+        assert!(matches!(refused, Err(KeyringError::Incomplete { missing: "format" })));
+        assert_eq!(rows.all().len(), 0);
+    }
+}
+
+mod tenants {
+    use super::*;
+
+    #[test]
+    fn a_tenant_opens_as_it_was_made() {
+        let keyring = keyring();
+        let (key, row, made) = keyring.create_tenant(&name(), NOW).unwrap();
+        let opened = keyring.open_tenant(&key, &row).unwrap();
+        assert_eq!(opened.description, made.description);
+        assert_eq!(opened.row_key(), &key);
+        assert_eq!((opened.revision(), row.revision()), (Revision::FIRST, Ok(Revision::FIRST)));
+        assert_eq!((opened.name(), opened.state()), (&name(), TenantState::Active));
+        assert_eq!((opened.created(), opened.state_changed()), (NOW, NOW));
+        assert_eq!((opened.tenant_ref().incarnation, opened.audit_epoch()), (1, 1));
+        assert_eq!((opened.primary(), opened.keks().len()), (KekVersion(1), 1));
+        assert!(opened.index().secret().expose() == made.index().secret().expose());
+        assert!(opened.control().secret().expose() == made.control().secret().expose());
+        assert!(opened.audit().secret().expose() == made.audit().secret().expose());
+        assert!(opened.pseudonym().secret().expose() == made.pseudonym().secret().expose());
+    }
+
+    #[test]
+    fn no_flipped_bit_and_no_truncation_of_a_tenant_row_opens() {
+        let keyring = keyring();
+        let (key, _, tenant) = keyring.create_tenant(&name(), NOW).unwrap();
+        let row = keyring.rotate_kek(&tenant, LATER).unwrap();
+        for at in 0..row.as_bytes().len() {
+            for bit in 0..8 {
+                assert_integrity(keyring.open_tenant(&key, &stored(flipped(row.as_bytes(), at, bit))));
+            }
+            assert_integrity(keyring.open_tenant(&key, &stored(row.as_bytes()[..at].to_vec())));
+        }
+        let longer = [row.as_bytes(), &[0]].concat();
+        assert_integrity(keyring.open_tenant(&key, &stored(longer)));
+        assert!(keyring.open_tenant(&key, &row).is_ok());
+    }
+
+    #[test]
+    fn a_tenant_row_under_another_key_or_in_another_store_does_not_open() {
+        let (keyring, elsewhere) = (keyring(), super::keyring());
+        let (key, row, _) = keyring.create_tenant(&name(), NOW).unwrap();
+        let (other, other_row, _) = keyring.create_tenant(&name(), NOW).unwrap();
+        assert_integrity(keyring.open_tenant(&other, &row));
+        assert_integrity(keyring.open_tenant(&key, &other_row));
+        assert_integrity(elsewhere.open_tenant(&key, &row));
+        let mut session = key.as_bytes().to_vec();
+        session[0] = Table::Session as u8;
+        assert_integrity(keyring.open_tenant(&Key::from_stored(session), &row));
+        let longer = Key::from_stored([key.as_bytes(), &[0]].concat());
+        assert_integrity(keyring.open_tenant(&longer, &row));
+        assert_integrity(keyring.open_tenant(&keys::meta("system"), &row));
+    }
+
+    #[tokio::test]
+    async fn the_same_root_key_under_another_store_id_opens_no_row() {
+        let (_, _, keyring) = new_store().await;
+        let (key, row, _) = keyring.create_tenant(&name(), NOW).unwrap();
+        let moved = Tenant::open(StoreId([7; 16]), &keyring.roots, &key, &row);
+        assert_integrity(moved);
+    }
+
+    #[test]
+    fn a_record_of_an_earlier_revision_does_not_open_in_a_later_row() {
+        let keyring = keyring();
+        let (key, row, tenant) = keyring.create_tenant(&name(), NOW).unwrap();
+        let later = keyring.set_tenant_state(&tenant, TenantState::Suspended, LATER).unwrap();
+        let (old, new) = (row.records().unwrap(), later.records().unwrap());
+        assert_eq!(new.len(), 6);
+        for replaced in 0..6 {
+            let mut mixed = later.as_bytes()[..9].to_vec();
+            for (at, record) in new.iter().enumerate() {
+                let record = if at == replaced { old[at] } else { record };
+                mixed.extend_from_slice(&u32::try_from(record.len()).unwrap().to_be_bytes());
+                mixed.extend_from_slice(record);
+            }
+            assert_integrity(keyring.open_tenant(&key, &stored(mixed)));
+        }
+        let mut claimed = row.as_bytes().to_vec();
+        claimed[7] = 2;
+        assert_integrity(keyring.open_tenant(&key, &stored(claimed)));
+    }
+
+    #[test]
+    fn records_that_change_places_or_are_missing_do_not_open() {
+        let keyring = keyring();
+        let (key, _, tenant) = keyring.create_tenant(&name(), NOW).unwrap();
+        let row = keyring.rotate_kek(&tenant, LATER).unwrap();
+        let records = row.records().unwrap();
+        assert_eq!(records.len(), 7);
+        let rebuilt = |order: &[usize]| {
+            let mut bytes = row.as_bytes()[..8].to_vec();
+            bytes.push(u8::try_from(order.len()).unwrap());
+            for at in order {
+                bytes.extend_from_slice(&u32::try_from(records[*at].len()).unwrap().to_be_bytes());
+                bytes.extend_from_slice(records[*at]);
+            }
+            stored(bytes)
+        };
+        assert!(keyring.open_tenant(&key, &rebuilt(&[0, 1, 2, 3, 4, 5, 6])).is_ok());
+        for order in [
+            &[0, 1, 2, 3, 4, 6, 5][..],
+            &[0, 1, 2, 3, 4, 5, 5],
+            &[0, 1, 3, 2, 4, 5, 6],
+            &[1, 0, 2, 3, 4, 5, 6],
+            &[0, 1, 2, 3, 4, 5],
+            &[0, 1, 2, 3, 4, 6],
+            &[0, 1, 2, 3, 4],
+            &[0, 1, 2, 3, 4, 5, 6, 6],
+            &[0],
+            &[],
+        ] {
+            assert_integrity(keyring.open_tenant(&key, &rebuilt(order)));
+        }
+    }
+
+    #[test]
+    fn a_description_that_breaks_the_rules_is_refused_though_it_is_sealed() {
+        let keyring = keyring();
+        let (key, _, tenant) = keyring.create_tenant(&name(), NOW).unwrap();
+        let sealed = |break_it: &dyn Fn(&mut Tenant)| {
+            let mut next = tenant.next();
+            next.add_primary(Kek::generate(&SystemEntropy::new()).unwrap(), NOW).unwrap();
+            break_it(&mut next);
+            keyring.open_tenant(&key, &keyring.seal_tenant(&next).unwrap())
+        };
+        assert!(sealed(&|_| ()).is_ok());
+        assert_integrity(sealed(&|tenant| tenant.description.versions[0].state = KekState::Primary));
+        assert_integrity(sealed(&|tenant| tenant.description.versions[1].state = KekState::Enabled));
+        assert_integrity(sealed(&|tenant| tenant.description.versions[0].state = KekState::Destroyed));
+        assert_integrity(sealed(&|tenant| {
+            tenant.description.versions[1].version = KekVersion(1);
+            tenant.keks[1].0 = KekVersion(1);
+        }));
+        assert_integrity(sealed(&|tenant| drop(tenant.keks.pop())));
+    }
+
+    #[test]
+    fn suspending_and_resuming_changes_the_state_and_its_time_alone() {
+        let keyring = keyring();
+        let (key, _, tenant) = keyring.create_tenant(&name(), NOW).unwrap();
+        let row = keyring.set_tenant_state(&tenant, TenantState::Suspended, LATER).unwrap();
+        let suspended = keyring.open_tenant(&key, &row).unwrap();
+        assert_eq!((suspended.state(), suspended.state_changed()), (TenantState::Suspended, LATER));
+        assert_eq!((suspended.created(), suspended.revision().get()), (NOW, 2));
+        assert_eq!(suspended.keks(), tenant.keks());
+        let row = keyring.set_tenant_state(&suspended, TenantState::Active, LATER).unwrap();
+        let active = keyring.open_tenant(&key, &row).unwrap();
+        assert_eq!((active.state(), active.revision().get()), (TenantState::Active, 3));
+        assert_eq!(tenant.state(), TenantState::Active, "what was opened does not change");
+    }
+
+    #[test]
+    fn versions_are_bounded_and_the_longest_row_opens() {
+        let keyring = keyring();
+        let (key, mut row, mut tenant) = keyring.create_tenant(&name(), NOW).unwrap();
+        for _ in 1..MAX_KEK_VERSIONS {
+            row = keyring.rotate_kek(&tenant, NOW).unwrap();
+            tenant = keyring.open_tenant(&key, &row).unwrap();
+        }
+        assert_eq!((row.records().unwrap().len(), tenant.primary()), (125, KekVersion(120)));
+        let refused = keyring.rotate_kek(&tenant, NOW);
+        assert!(matches!(refused, Err(KeyringError::TooManyVersions { .. })));
+    }
+}
+
+mod sessions {
+    use super::*;
+
+    fn with_state(keyring: &Keyring, tenant: &Tenant, state: KekState) -> Result<Arc<Tenant>, KeyringError> {
+        let mut next = tenant.next();
+        next.add_primary(Kek::generate(&SystemEntropy::new()).unwrap(), NOW)?;
+        next.description.versions[0].state = state;
+        if state == KekState::Destroyed {
+            next.keks.remove(0);
+        }
+        keyring.open_tenant(tenant.row_key(), &keyring.seal_tenant(&next)?)
+    }
+
+    #[test]
+    fn keys_come_back_from_their_records_and_purged_ones_do_not() {
+        let keyring = keyring();
+        let (_, _, tenant) = keyring.create_tenant(&name(), NOW).unwrap();
+        let row = session_row(&tenant, 1);
+        let made = keyring.create_session_keys(&tenant, &row).unwrap();
+        let (body, sensitive) = (made.body.as_bytes(), made.sensitive.as_bytes());
+        let opened = keyring.open_session_keys(&tenant, &row, body, Some(sensitive)).unwrap();
+        assert!(same_keys(&opened, &made.keys));
+        assert_ne!(Some(opened.body_id()), opened.sensitive_id());
+        let purged = keyring.open_session_keys(&tenant, &row, body, None).unwrap();
+        assert!(purged.sensitive().is_none() && purged.sensitive_id().is_none());
+        assert_eq!(purged.body_id(), opened.body_id());
+        assert_eq!(Keyring::wrapping_version(body), Some(KekVersion(1)));
+        assert_eq!(Keyring::wrapping_version(&body[..20]), None);
+    }
+
+    #[test]
+    fn no_flipped_bit_of_a_wrapped_key_opens() {
+        let keyring = keyring();
+        let (_, _, tenant) = keyring.create_tenant(&name(), NOW).unwrap();
+        let row = session_row(&tenant, 1);
+        let made = keyring.create_session_keys(&tenant, &row).unwrap();
+        let (body, sensitive) = (made.body.as_bytes(), made.sensitive.as_bytes());
+        keyring.open_session_keys(&tenant, &row, body, Some(sensitive)).unwrap();
+        for at in 0..body.len() {
+            for bit in 0..8 {
+                let altered = flipped(body, at, bit);
+                assert_integrity(keyring.open_session_keys(&tenant, &row, &altered, Some(sensitive)));
+                let altered = flipped(sensitive, at, bit);
+                assert_integrity(keyring.open_session_keys(&tenant, &row, body, Some(&altered)));
+            }
+            assert_integrity(keyring.open_session_keys(&tenant, &row, &body[..at], None));
+        }
+        assert_integrity(keyring.open_session_keys(&tenant, &row, body, Some(&[])));
+    }
+
+    #[test]
+    fn wrapped_keys_do_not_open_for_another_session_tenant_role_or_store() {
+        let (keyring, elsewhere) = (keyring(), super::keyring());
+        let (_, _, tenant) = keyring.create_tenant(&name(), NOW).unwrap();
+        let (_, _, other) = keyring.create_tenant(&name(), NOW).unwrap();
+        let row = session_row(&tenant, 1);
+        let made = keyring.create_session_keys(&tenant, &row).unwrap();
+        let (body, sensitive) = (made.body.as_bytes(), made.sensitive.as_bytes());
+        keyring.open_session_keys(&tenant, &row, body, Some(sensitive)).unwrap();
+        assert_integrity(keyring.open_session_keys(&tenant, &session_row(&tenant, 2), body, Some(sensitive)));
+        assert_integrity(keyring.open_session_keys(&other, &session_row(&other, 1), body, Some(sensitive)));
+        assert_integrity(keyring.open_session_keys(&other, &row, body, Some(sensitive)));
+        assert_integrity(keyring.open_session_keys(&tenant, &row, sensitive, Some(body)));
+        assert_integrity(keyring.open_session_keys(&tenant, &row, body, Some(body)));
+        assert_integrity(elsewhere.open_session_keys(&tenant, &row, body, Some(sensitive)));
+        assert_integrity(keyring.create_session_keys(&tenant, tenant.row_key()));
+        assert_integrity(keyring.create_session_keys(&other, &row));
+    }
+
+    #[test]
+    fn another_incarnation_or_another_key_does_not_open_a_session_even_when_it_is_remembered() {
+        let keyring = keyring();
+        let (key, _, tenant) = keyring.create_tenant(&name(), NOW).unwrap();
+        let row = session_row(&tenant, 1);
+        let made = keyring.create_session_keys(&tenant, &row).unwrap();
+        let reopened = |change: &dyn Fn(&mut Tenant)| {
+            let mut next = tenant.next();
+            change(&mut next);
+            let next = keyring.open_tenant(&key, &keyring.seal_tenant(&next).unwrap()).unwrap();
+            keyring.open_session_keys(&tenant, &row, made.body.as_bytes(), None).unwrap();
+            keyring.open_session_keys(&next, &row, made.body.as_bytes(), None)
+        };
+        assert!(reopened(&|_| ()).is_ok());
+        assert_integrity(reopened(&|tenant| tenant.description.tenant.incarnation = 2));
+        assert_integrity(reopened(&|tenant| tenant.description.kek_id = [7; 12]));
+    }
+
+    #[test]
+    fn a_version_that_may_not_unwrap_refuses_even_what_is_remembered() {
+        let keyring = keyring();
+        let (_, _, tenant) = keyring.create_tenant(&name(), NOW).unwrap();
+        let row = session_row(&tenant, 1);
+        let made = keyring.create_session_keys(&tenant, &row).unwrap();
+        let (body, sensitive) = (made.body.as_bytes(), Some(made.sensitive.as_bytes()));
+        keyring.open_session_keys(&tenant, &row, body, sensitive).unwrap();
+        for state in [KekState::Pending, KekState::Disabled, KekState::DestroyScheduled] {
+            let tenant = with_state(&keyring, &tenant, state).unwrap();
+            let refused = keyring.open_session_keys(&tenant, &row, body, sensitive);
+            assert!(matches!(refused, Err(KeyringError::KeyDisabled(KekVersion(1)))), "{state:?}");
+        }
+        let destroyed = with_state(&keyring, &tenant, KekState::Destroyed).unwrap();
+        let refused = keyring.open_session_keys(&destroyed, &row, body, sensitive);
+        assert!(matches!(refused, Err(KeyringError::KeyDestroyed(KekVersion(1)))));
+        let enabled = with_state(&keyring, &tenant, KekState::Enabled).unwrap();
+        let opened = keyring.open_session_keys(&enabled, &row, body, sensitive).unwrap();
+        assert!(same_keys(&opened, &made.keys));
+        assert_eq!(keyring.stats().sessions.hits, 1);
+    }
+
+    #[test]
+    fn what_is_remembered_is_counted_exact_and_can_be_forgotten() {
+        let keyring = keyring();
+        let (key, tenant_row, tenant) = keyring.create_tenant(&name(), NOW).unwrap();
+        for _ in 0..3 {
+            keyring.open_tenant(&key, &tenant_row).unwrap();
+        }
+        let stats = keyring.stats();
+        assert_eq!((stats.tenants.hits, stats.tenants.misses), (2, 1));
+        let row = session_row(&tenant, 1);
+        let one = keyring.create_session_keys(&tenant, &row).unwrap();
+        let two = keyring.create_session_keys(&tenant, &row).unwrap();
+        for made in [&one, &one, &two, &one] {
+            let opened = keyring.open_session_keys(
+                &tenant,
+                &row,
+                made.body.as_bytes(),
+                Some(made.sensitive.as_bytes()),
+            );
+            assert!(same_keys(&opened.unwrap(), &made.keys));
+        }
+        assert_eq!((keyring.stats().sessions.hits, keyring.stats().sessions.misses), (1, 3));
+        let weak = {
+            let keys = keyring.open_session_keys(&tenant, &row, one.body.as_bytes(), None).unwrap();
+            Arc::downgrade(&keys.0)
+        };
+        assert!(weak.upgrade().is_some());
+        keyring.forget_session_keys(&row);
+        assert!(weak.upgrade().is_none(), "the last copy of the keys is gone");
+        let opened = Arc::downgrade(&keyring.open_tenant(&key, &tenant_row).unwrap());
+        keyring.forget_tenant(&key);
+        assert!(opened.upgrade().is_none());
+    }
+
+    #[test]
+    fn debug_output_shows_no_key_and_no_name() {
+        let keyring = keyring();
+        let (_, _, tenant) = keyring.create_tenant(&TenantName::new("planted-name").unwrap(), NOW).unwrap();
+        let made = keyring.create_session_keys(&tenant, &session_row(&tenant, 1)).unwrap();
+        let shown = format!("{tenant:?} {made:?} {:?}", made.keys);
+        let key = data_encoding::HEXLOWER.encode(made.keys.body().secret().expose());
+        assert!(!shown.contains("planted-name") && !shown.contains(&key), "{shown}");
+        assert!(shown.contains("SessionKeys(…)"));
+    }
+}
+
+#[derive(Debug, Clone)]
+enum Step {
+    Rotate,
+    Suspend,
+    Resume,
+    Create,
+    Rewrap(usize),
+    Purge(usize),
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let step = prop_oneof![
+        3 => Just(Step::Rotate),
+        1 => Just(Step::Suspend),
+        1 => Just(Step::Resume),
+        3 => Just(Step::Create),
+        2 => any::<usize>().prop_map(Step::Rewrap),
+        1 => any::<usize>().prop_map(Step::Purge),
+    ];
+    proptest::collection::vec(step, 1..24)
+}
+
+/// A session as a store would hold it, and the keys that it had from the start.
+struct Held {
+    row: Key,
+    body: Sealed,
+    sensitive: Option<Sealed>,
+    keys: SessionKeys,
+    version: KekVersion,
+}
+
+impl Held {
+    fn open(&self, keyring: &Keyring, tenant: &Tenant) -> Result<SessionKeys, KeyringError> {
+        let sensitive = self.sensitive.as_ref().map(Sealed::as_bytes);
+        keyring.open_session_keys(tenant, &self.row, self.body.as_bytes(), sensitive)
+    }
+}
+
+fn take(step: &Step, keyring: &Keyring, tenant: &Tenant, held: &mut Vec<Held>) -> Option<Row> {
+    match step {
+        Step::Rotate => return Some(keyring.rotate_kek(tenant, LATER).unwrap()),
+        Step::Suspend => {
+            return Some(keyring.set_tenant_state(tenant, TenantState::Suspended, LATER).unwrap());
+        }
+        Step::Resume => return Some(keyring.set_tenant_state(tenant, TenantState::Active, LATER).unwrap()),
+        Step::Create => {
+            let row = session_row(tenant, u8::try_from(held.len()).unwrap());
+            let WrappedSession { keys, body, sensitive } = keyring.create_session_keys(tenant, &row).unwrap();
+            let version = tenant.primary();
+            held.push(Held { row, body, sensitive: Some(sensitive), keys, version });
+        }
+        Step::Rewrap(at) if !held.is_empty() => {
+            let at = at % held.len();
+            let session = &mut held[at];
+            let keys = session.open(keyring, tenant).unwrap();
+            (session.body, session.sensitive) =
+                keyring.rewrap_session_keys(tenant, &session.row, &keys).unwrap();
+            session.version = tenant.primary();
+        }
+        Step::Purge(at) if !held.is_empty() => {
+            let at = at % held.len();
+            held[at].sensitive = None;
+        }
+        Step::Rewrap(_) | Step::Purge(_) => {}
+    }
+    None
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn whatever_happens_there_is_one_primary_and_every_session_opens(steps in steps()) {
+        let keyring = keyring();
+        let (key, mut row, mut tenant) = keyring.create_tenant(&name(), NOW).unwrap();
+        let mut held = Vec::new();
+        for step in &steps {
+            let before = (tenant.primary(), row.revision().unwrap());
+            if let Some(changed) = take(step, &keyring, &tenant, &mut held) {
+                row = changed;
+                tenant = keyring.open_tenant(&key, &row).unwrap();
+                prop_assert_eq!(tenant.revision(), before.1.next());
+            }
+            let rotated = matches!(step, Step::Rotate);
+            prop_assert_eq!(tenant.primary().0, before.0.0 + u32::from(rotated));
+            let primaries = tenant.keks().iter().filter(|of| of.state == KekState::Primary);
+            prop_assert_eq!(primaries.map(|of| of.version).collect::<Vec<_>>(), vec![tenant.primary()]);
+            prop_assert!(tenant.keks().iter().all(|of| of.state.unwraps()));
+            for session in &held {
+                let keys = session.open(&keyring, &tenant).unwrap();
+                prop_assert_eq!(keys.body_id(), session.keys.body_id());
+                prop_assert!(keys.body().secret().expose() == session.keys.body().secret().expose());
+                prop_assert_eq!(keys.sensitive().is_some(), session.sensitive.is_some());
+                prop_assert_eq!(Keyring::wrapping_version(session.body.as_bytes()), Some(session.version));
+            }
+        }
+    }
+}

@@ -1,0 +1,221 @@
+//! Assembly and shutdown: the one place that knows all the parts.
+//!
+//! A server opens the store, the keyring and the committer, binds its ports and only then says that it serves. It stops in
+//! the opposite order: not ready, listeners closed, calls finished, what waits committed, store closed. A fault of the
+//! committer ends the process with an exit code of its own, because only a restart brings a known state.
+
+pub mod daemon;
+
+mod dev;
+mod error;
+mod ports;
+mod probes;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+use tonic_health::server::HealthReporter;
+
+use crate::api::transport::{RELOAD_EVERY, ServeReport};
+use crate::commit::Committer;
+use crate::config::{Config, EngineKind};
+use crate::env::{Clock, Entropy, SystemClock, SystemEntropy};
+use crate::keyring::{KeyFile, Keyring, recovery};
+use crate::service::{CreateToken, Limits, Parts, Service, Sweeper};
+use crate::store::{SledEngine, SledOptions, StorageEngine};
+
+pub use dev::DevServer;
+pub use error::ServerError;
+pub use ports::Addresses;
+
+use ports::Ports;
+
+/// Pause between steps of the sweeper when there is nothing to do.
+const SWEEP_PAUSE: Duration = Duration::from_millis(500);
+/// What closing the committer and the store may take before the process ends anyway.
+const CLOSE: Duration = Duration::from_secs(20);
+
+/// What a server works with, once its store is open.
+pub(crate) struct Core {
+    engine: Arc<dyn StorageEngine>,
+    committer: Arc<Committer>,
+    keyring: Arc<Keyring>,
+    service: Arc<Service>,
+    entropy: Arc<dyn Entropy>,
+    clock: Arc<dyn Clock>,
+}
+
+/// A server whose store is open and whose ports are bound, and which serves nothing yet.
+pub struct Server {
+    core: Core,
+    ports: Ports,
+}
+
+impl Server {
+    /// Opens everything that a server needs.
+    ///
+    /// # Errors
+    /// [`ServerError`] says what is wrong; nothing serves then.
+    pub async fn open(config: Config) -> Result<Self, ServerError> {
+        let ports = Ports::bind(&config).await?;
+        let core = Core::open(&config).await?;
+        Ok(Self { core, ports })
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn addresses(&self) -> Addresses {
+        self.ports.addresses()
+    }
+
+    /// Serves until `stop`, then drains and closes.
+    ///
+    /// # Errors
+    /// [`ServerError::Fault`] when the committer failed, [`ServerError::Unclean`] when the end was not clean.
+    pub async fn run(self, stop: CancellationToken) -> Result<(), ServerError> {
+        let Self { core, ports } = self;
+        core.service.record_start().await?;
+        let (reporter, health) = tonic_health::server::health_reporter();
+        // tonic-health begins as SERVING; until the ports are served, below, nobody can ask.
+        report(&reporter, false).await;
+        let drain = CancellationToken::new();
+        let watching = tokio::spawn(ports.tls().watch(RELOAD_EVERY, drain.clone()));
+        let served = ports.serve(&core, health, &drain)?;
+        let sweeping = tokio::spawn(sweep(Arc::clone(&core.service), drain.clone()));
+        report(&reporter, true).await;
+        tracing::info!("serving");
+
+        let fault = tokio::select! {
+            () = stop.cancelled() => None,
+            fault = core.committer.fault() => Some(fault),
+        };
+        tracing::info!("stopping");
+        report(&reporter, false).await;
+        drain.cancel();
+        for port in served {
+            log_drain(port.await.ok());
+        }
+        // Both end by themselves when the drain begins; a panic in them is logged by the panic hook.
+        drop((watching.await, sweeping.await));
+        if let Some(fault) = fault {
+            tracing::error!(%fault, "the committer failed; restart the server");
+            return Err(ServerError::Fault(fault));
+        }
+        core.close().await
+    }
+}
+
+impl Core {
+    async fn open(config: &Config) -> Result<Self, ServerError> {
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+        let entropy: Arc<dyn Entropy> = Arc::new(SystemEntropy::new());
+        let engine = open_engine(config)?;
+        let keyring = open_keyring(config, &*engine, &entropy, &*clock).await?;
+        let committer = Committer::start(Arc::clone(&engine), Arc::clone(&clock), Arc::clone(&entropy))?;
+        let service = Service::new(Parts {
+            engine: Arc::clone(&engine),
+            committer: Arc::clone(&committer),
+            keyring: Arc::clone(&keyring),
+            clock: Arc::clone(&clock),
+            entropy: Arc::clone(&entropy),
+            limits: Limits { value_bytes: config.limits.max_value_bytes },
+        });
+        Ok(Self { engine, committer, keyring, service, entropy, clock })
+    }
+
+    async fn close(self) -> Result<(), ServerError> {
+        let closing = async {
+            let recorded = self.service.record_stop().await;
+            self.committer.shutdown().await;
+            let closed = self.engine.close().await;
+            recorded.is_ok() && closed.is_ok()
+        };
+        match tokio::time::timeout(CLOSE, closing).await {
+            Ok(true) => Ok(()),
+            Ok(false) | Err(_) => Err(ServerError::Unclean),
+        }
+    }
+}
+
+/// Prepares a new installation: makes the keyring file if there is none, the store, and a first administrator's token.
+///
+/// # Errors
+/// [`ServerError`] says what is wrong. What was made until then stays, and is used by the next try.
+pub async fn initialise(config: &Config, first: &CreateToken, secret: &str) -> Result<(), ServerError> {
+    if !config.root.keyring.exists() {
+        KeyFile::create(&config.root.keyring, Arc::new(SystemEntropy::new()))?;
+    }
+    let core = Core::open(config).await?;
+    core.service.ensure_token(first, secret).await?;
+    core.close().await
+}
+
+fn open_engine(config: &Config) -> Result<Arc<dyn StorageEngine>, ServerError> {
+    match config.store.engine {
+        EngineKind::Sled => {
+            let options = SledOptions {
+                cache_bytes: config.store.cache_bytes,
+                ..SledOptions::new(config.store.path.clone())
+            };
+            Ok(Arc::new(SledEngine::open(&options)?))
+        }
+    }
+}
+
+async fn open_keyring(
+    config: &Config,
+    engine: &dyn StorageEngine,
+    entropy: &Arc<dyn Entropy>,
+    clock: &dyn Clock,
+) -> Result<Arc<Keyring>, ServerError> {
+    let provider = KeyFile::open(&config.root.keyring, Arc::clone(entropy))?;
+    let mut recipients = Vec::with_capacity(config.root.recovery.len());
+    for path in &config.root.recovery {
+        let problem = |problem: String| ServerError::Recovery { path: path.clone(), problem };
+        let text = std::fs::read_to_string(path).map_err(|error| problem(error.to_string()))?;
+        recipients.push(recovery::read_public(&text).map_err(|error| problem(error.to_string()))?);
+    }
+    let keyring = Keyring::open(engine, &provider, &recipients, Arc::clone(entropy), clock.now()).await?;
+    Ok(Arc::new(keyring))
+}
+
+/// The services of which health is reported; the empty name stands for the server.
+const REPORTED: [&str; 3] = ["", "strongroom.v1.ContextService", "strongroom.v1.AdminService"];
+
+async fn report(reporter: &HealthReporter, serving: bool) {
+    let status = match serving {
+        true => tonic_health::ServingStatus::Serving,
+        false => tonic_health::ServingStatus::NotServing,
+    };
+    for name in REPORTED {
+        reporter.set_service_status(name, status).await;
+    }
+}
+
+fn log_drain(report: Option<ServeReport>) {
+    match report {
+        Some(ServeReport { drained: true, .. }) => {}
+        Some(_) => tracing::warn!("some connections did not end in time and were cut off"),
+        None => tracing::error!("a listener ended by a panic"),
+    }
+}
+
+async fn sweep(service: Arc<Service>, stop: CancellationToken) {
+    let sweeper = Sweeper::new(service);
+    while !stop.is_cancelled() {
+        let more = match sweeper.step().await {
+            Ok(report) => report.more,
+            Err(error) => {
+                tracing::warn!(%error, "the sweeper could not finish a step");
+                false
+            }
+        };
+        if !more {
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = tokio::time::sleep(SWEEP_PAUSE) => {}
+            }
+        }
+    }
+}

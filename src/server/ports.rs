@@ -1,0 +1,153 @@
+//! The three ports: data, admin, and health with metrics. All of them speak TLS.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use tonic::service::Routes;
+use tonic_health::pb::health_server::{Health, HealthServer};
+
+use super::probes::{Measure, Scrape};
+use super::{Core, ServerError};
+use crate::api::layers::{Around, InFlight, MessageLimits, Methods, Rpc, Stack};
+use crate::api::transport::{
+    ClientAuth, ConnectionLimits, Listener, ServeReport, TlsFiles, TlsSource, TlsVersions,
+};
+use crate::api::{Admin, Context, Identify};
+use crate::auth::{Authenticator, TokenAuthenticator};
+use crate::config::{Config, Limits};
+use crate::model::limits::DEADLINE_CEILING;
+use crate::proto::DESCRIPTORS;
+use crate::proto::v1::admin_service_server::AdminServiceServer;
+use crate::proto::v1::context_service_server::ContextServiceServer;
+use crate::telemetry::metrics::Metrics;
+use tower::Layer as _;
+
+/// Where a server listens.
+#[derive(Debug, Clone, Copy)]
+pub struct Addresses {
+    /// The data plane.
+    pub data: SocketAddr,
+    /// The control plane.
+    pub admin: SocketAddr,
+    /// Health and metrics.
+    pub health: SocketAddr,
+}
+
+/// Bound ports that nobody answers yet.
+pub(super) struct Ports {
+    sockets: [TcpListener; 3],
+    addresses: Addresses,
+    tls: Arc<TlsSource>,
+    limits: Limits,
+}
+
+impl Ports {
+    pub(super) async fn bind(config: &Config) -> Result<Self, ServerError> {
+        let tls = TlsSource::open(TlsFiles {
+            chain: config.tls.certificate.clone(),
+            key: config.tls.key.clone(),
+            clients: config.tls.client_ca.clone().map_or(ClientAuth::None, ClientAuth::Optional),
+            versions: if config.tls.allow_tls12 { TlsVersions::From12 } else { TlsVersions::Only13 },
+        })?;
+        let (data, data_at) = bind(config.listen.data).await?;
+        let (admin, admin_at) = bind(config.listen.admin).await?;
+        let (health, health_at) = bind(config.listen.health).await?;
+        let addresses = Addresses { data: data_at, admin: admin_at, health: health_at };
+        Ok(Self { sockets: [data, admin, health], addresses, tls, limits: config.limits.clone() })
+    }
+
+    pub(super) const fn addresses(&self) -> Addresses {
+        self.addresses
+    }
+
+    pub(super) fn tls(&self) -> Arc<TlsSource> {
+        Arc::clone(&self.tls)
+    }
+
+    /// Answers on all ports until `drain`.
+    pub(super) fn serve(
+        self,
+        core: &Core,
+        health: HealthServer<impl Health>,
+        drain: &CancellationToken,
+    ) -> Result<[JoinHandle<ServeReport>; 3], ServerError> {
+        let methods =
+            Arc::new(Methods::from_descriptors([DESCRIPTORS]).map_err(|_| ServerError::Descriptors)?);
+        let Limits { max_requests, max_streams, .. } = self.limits;
+        let in_flight = InFlight::with_bounds(Arc::clone(&methods), max_requests, max_streams);
+        let metrics = Arc::new(Metrics::new(methods.paths()));
+        let stack = stack(core, methods, in_flight.clone(), &self.limits);
+        let identify = identify(core);
+        let [data, admin, probes] = routes(core, health)?;
+        let scrape = Around(Scrape::new(core, Arc::clone(&metrics), in_flight));
+        let limits = ConnectionLimits {
+            connections: self.limits.max_connections,
+            age: self.limits.connection_age,
+            drain: self.limits.drain_timeout,
+            ..ConnectionLimits::default()
+        };
+        let [data_socket, admin_socket, probes_socket] = self.sockets;
+        let measure = Measure::new(metrics);
+        let answer = |routes| Around(measure.clone()).layer(stack.around(identify.layer(routes)));
+        let listener = |socket| Listener::new(socket, Arc::clone(&self.tls), limits.clone());
+        Ok([
+            listen(listener(data_socket), answer(data), drain),
+            listen(listener(admin_socket), answer(admin), drain),
+            listen(listener(probes_socket), scrape.layer(answer(probes)), drain),
+        ])
+    }
+}
+
+async fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr), ServerError> {
+    let failed = |source| ServerError::Bind { address, source };
+    let socket = TcpListener::bind(address).await.map_err(failed)?;
+    let bound = socket.local_addr().map_err(failed)?;
+    Ok((socket, bound))
+}
+
+fn listen(listener: Listener, service: impl Rpc, drain: &CancellationToken) -> JoinHandle<ServeReport> {
+    tokio::spawn(listener.serve(service, drain.clone()))
+}
+
+fn stack(core: &Core, methods: Arc<Methods>, in_flight: InFlight, limits: &Limits) -> Stack {
+    let entropy = Arc::clone(&core.entropy);
+    let mint = move || {
+        let mut id = [0; 16];
+        // An id that is not random is a nuisance in logs and nothing worse.
+        if entropy.fill(&mut id).is_err() {
+            tracing::warn!("no entropy for a request id");
+        }
+        uuid::Builder::from_random_bytes(id).into_uuid().into_bytes()
+    };
+    let ceiling = limits.request_timeout.min(DEADLINE_CEILING);
+    Stack::new(methods, mint, in_flight, MessageLimits::default(), ceiling)
+}
+
+fn identify(core: &Core) -> Around<Identify> {
+    let authenticator: Arc<dyn Authenticator> =
+        Arc::new(TokenAuthenticator::new(core.service.tokens(), Arc::clone(&core.clock)));
+    Around(Identify::new(authenticator, Arc::clone(&core.service)))
+}
+
+/// The routes of the data, the admin and the health port.
+fn routes(core: &Core, health: HealthServer<impl Health>) -> Result<[Routes; 3], ServerError> {
+    let MessageLimits { request, response, .. } = MessageLimits::default();
+    let context = ContextServiceServer::new(Context::new(Arc::clone(&core.service)))
+        .max_decoding_message_size(request)
+        .max_encoding_message_size(response);
+    let admin = AdminServiceServer::new(Admin::new(Arc::clone(&core.service)))
+        .max_decoding_message_size(request)
+        .max_encoding_message_size(response);
+    let reflection = || {
+        tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(DESCRIPTORS)
+            .build_v1()
+            .map_err(|_| ServerError::Descriptors)
+    };
+    let data = Routes::new(context).add_service(health.clone()).add_service(reflection()?);
+    let admin = Routes::new(admin).add_service(health.clone()).add_service(reflection()?);
+    Ok([data, admin, Routes::new(health)].map(Routes::prepare))
+}

@@ -1,0 +1,178 @@
+//! Figures for operators: every call is counted, and a scrape of the health port shows the counts.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http::header::CONTENT_TYPE;
+use http::{HeaderMap, HeaderValue, Method, Request, Response};
+use http_body::{Frame, SizeHint};
+use tokio::time::Instant;
+use tonic::body::Body;
+use tonic::{Code, Status};
+
+use super::Core;
+use crate::api::layers::{InFlight, Rpc, Step};
+use crate::commit::Committer;
+use crate::keyring::Keyring;
+use crate::service::Service;
+use crate::store::StorageEngine;
+use crate::telemetry::metrics::Metrics;
+
+/// Where the figures are.
+const PATH: &str = "/metrics";
+/// The Prometheus text format.
+const TEXT: HeaderValue = HeaderValue::from_static("text/plain; version=0.0.4");
+
+/// Counts calls by method and code, and how long they took to their last byte.
+#[derive(Debug, Clone)]
+pub(super) struct Measure {
+    metrics: Arc<Metrics>,
+}
+
+impl Measure {
+    pub(super) const fn new(metrics: Arc<Metrics>) -> Self {
+        Self { metrics }
+    }
+}
+
+impl Step for Measure {
+    async fn run<S: Rpc>(&self, request: Request<Body>, mut next: S) -> Response<Body> {
+        let metrics = Arc::clone(&self.metrics);
+        let method = request.uri().path().to_owned();
+        let mut count = Count { metrics, method, begun: Instant::now(), code: Code::Cancelled };
+        let response = match next.call(request).await {
+            Ok(response) => response,
+            Err(never) => match never {},
+        };
+        count.see(response.headers());
+        response.map(|inner| Body::new(Measured { inner, count }))
+    }
+}
+
+/// Counts its call when it is dropped: a call that nobody waited for was cancelled.
+struct Count {
+    metrics: Arc<Metrics>,
+    method: String,
+    begun: Instant,
+    code: Code,
+}
+
+impl Count {
+    fn see(&mut self, headers: &HeaderMap) {
+        if let Some(status) = Status::from_header_map(headers) {
+            self.code = status.code();
+        }
+    }
+}
+
+impl Drop for Count {
+    fn drop(&mut self) {
+        self.metrics.rpc.record(&self.method, i32::from(self.code), self.begun.elapsed());
+        match self.code {
+            Code::Unauthenticated => self.metrics.authentication_failures.increment(),
+            Code::PermissionDenied => self.metrics.denials.increment(),
+            _ => {}
+        }
+    }
+}
+
+struct Measured {
+    inner: Body,
+    count: Count,
+}
+
+impl http_body::Body for Measured {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        let polled = Pin::new(&mut self.inner).poll_frame(cx);
+        if let Poll::Ready(Some(Ok(frame))) = &polled
+            && let Some(trailers) = frame.trailers_ref()
+        {
+            self.count.see(trailers);
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}
+
+/// Answers a scrape with all figures; everything else goes on.
+#[derive(Clone)]
+pub(super) struct Scrape {
+    metrics: Arc<Metrics>,
+    in_flight: InFlight,
+    committer: Arc<Committer>,
+    keyring: Arc<Keyring>,
+    service: Arc<Service>,
+    engine: Arc<dyn StorageEngine>,
+}
+
+impl Scrape {
+    pub(super) fn new(core: &Core, metrics: Arc<Metrics>, in_flight: InFlight) -> Self {
+        Self {
+            metrics,
+            in_flight,
+            committer: Arc::clone(&core.committer),
+            keyring: Arc::clone(&core.keyring),
+            service: Arc::clone(&core.service),
+            engine: Arc::clone(&core.engine),
+        }
+    }
+
+    /// Copies in what other modules count for themselves.
+    async fn collect(&self) {
+        let metrics = &self.metrics;
+        let (calls, streams) = self.in_flight.taken();
+        metrics.requests_in_flight.set(calls as u64);
+        metrics.streams_followed.set(streams as u64);
+        let commits = self.committer.stats();
+        metrics.commit_groups.raise_to(commits.groups);
+        metrics.commit_operations.raise_to(commits.operations);
+        metrics.commit_events.raise_to(commits.events);
+        metrics.commit_bytes.raise_to(commits.bytes);
+        metrics.commit_conflicts.raise_to(commits.conflicts);
+        metrics.commit_refused.raise_to(commits.overloaded);
+        metrics.commit_queue_operations.set(commits.depth);
+        metrics.audit_failures.raise_to(commits.log_failures);
+        let keys = self.keyring.stats().sessions;
+        metrics.key_cache_hits.raise_to(keys.hits);
+        metrics.key_cache_misses.raise_to(keys.misses);
+        let counts = self.service.counts();
+        metrics.integrity_failures.raise_to(counts.integrity_failures);
+        metrics.sweeper_expired.raise_to(counts.sessions_expired);
+        metrics.sweeper_lag_seconds.set(counts.sweeper_lag.as_secs());
+        if let Ok(store) = self.engine.stats().await {
+            metrics.store_disk_bytes.set(store.disk_bytes);
+            metrics.store_rows.set(store.rows);
+        }
+    }
+}
+
+impl Step for Scrape {
+    async fn run<S: Rpc>(&self, request: Request<Body>, mut next: S) -> Response<Body> {
+        if request.method() == Method::GET && request.uri().path() == PATH {
+            self.collect().await;
+            let mut response =
+                Response::new(Body::new(http_body_util::Full::new(Bytes::from(self.metrics.render()))));
+            response.headers_mut().insert(CONTENT_TYPE, TEXT);
+            return response;
+        }
+        match next.call(request).await {
+            Ok(response) => response,
+            Err(never) => match never {},
+        }
+    }
+}

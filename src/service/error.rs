@@ -1,0 +1,300 @@
+//! What can go wrong in a use case.
+
+use crate::audit::Reason;
+use crate::auth::Denied;
+use crate::commit::{CommitError, Receipt};
+use crate::crypto::{OpenError, SealError};
+use crate::env::EntropyError;
+use crate::keyring::KeyringError;
+use crate::model::{NameError, Revision, Scope, Timestamp};
+use crate::store::{EngineError, RowError};
+
+/// What is wrong with a field of a request. Never repeats the field's content.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Problem {
+    /// A name breaks its bounds.
+    #[error("{0}")]
+    Name(#[from] NameError),
+    /// It is missing.
+    #[error("must be set")]
+    Missing,
+    /// It is a value that is not known.
+    #[error("is not a known value")]
+    Unknown,
+    /// It is malformed.
+    #[error("must be {form}")]
+    Form {
+        /// What it must be.
+        form: &'static str,
+    },
+    /// It is larger than this many bytes.
+    #[error("must not be larger than {max} bytes")]
+    TooLarge {
+        /// The bound.
+        max: usize,
+    },
+    /// There are too many or too few.
+    #[error("must have {min} to {max} elements")]
+    Count {
+        /// Least number.
+        min: usize,
+        /// Greatest number.
+        max: usize,
+    },
+    /// A time or span lies outside its bounds.
+    #[error("must be between {min:?} and {max:?} from now")]
+    Span {
+        /// Shortest.
+        min: std::time::Duration,
+        /// Longest.
+        max: std::time::Duration,
+    },
+    /// Something occurs twice.
+    #[error("must not name the same thing twice")]
+    Repeated,
+    /// A page or resume token is not one that was given for this request.
+    #[error("is not a token that was given for this request")]
+    Cursor,
+}
+
+/// Why a use case was not carried out. Nothing was changed.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A field of the request is wrong.
+    #[error("{field} {problem}")]
+    Invalid {
+        /// The field, as in the request message.
+        field: &'static str,
+        /// What is wrong with it.
+        problem: Problem,
+    },
+    /// There is no such tenant, or not for this caller.
+    #[error("there is no such tenant")]
+    TenantNotFound,
+    /// The tenant is suspended.
+    #[error("the tenant is suspended")]
+    TenantSuspended,
+    /// There is no such session, or not for this caller.
+    #[error("there is no such session")]
+    SessionNotFound,
+    /// The session has expired.
+    #[error("the session has expired")]
+    SessionExpired {
+        /// When.
+        at: Timestamp,
+    },
+    /// There is no such entry.
+    #[error("there is no such entry")]
+    EntryNotFound,
+    /// A condition did not hold.
+    #[error("the revision is not the expected one")]
+    RevisionMismatch {
+        /// What was found; `None` when there is nothing.
+        current: Option<Revision>,
+    },
+    /// The store holds an older revision than the caller has seen.
+    #[error("the stored revision is older than the one asked for")]
+    RevisionBehind {
+        /// What was found.
+        found: Revision,
+    },
+    /// The name is taken.
+    #[error("the name is taken")]
+    AlreadyExists,
+    /// There is no such event in the stream.
+    #[error("there is no such event in the stream")]
+    EventNotFound,
+    /// The last event of the stream is another.
+    #[error("the last event of the stream is not the expected one")]
+    LastEventMismatch,
+    /// There is no such token.
+    #[error("there is no such token")]
+    TokenNotFound,
+    /// The request id was used for another request.
+    #[error("the request id was used for another request")]
+    RequestIdReused,
+    /// The caller lacks a scope.
+    #[error("the credentials lack the scope \"{}\"", .0.name())]
+    PermissionDenied(Scope),
+    /// The caller may read, but not in this view.
+    #[error("the credentials do not allow the full view")]
+    ViewNotPermitted,
+    /// The key version is disabled.
+    #[error("the key version is disabled")]
+    KeyDisabled,
+    /// The key version was destroyed.
+    #[error("the key version was destroyed")]
+    KeyDestroyed,
+    /// A stored quantity is at its limit.
+    #[error("a quota is exceeded: at most {max} {what}")]
+    QuotaExceeded {
+        /// The bound.
+        max: usize,
+        /// What is bounded.
+        what: &'static str,
+    },
+    /// Too much waits already.
+    #[error("the server is overloaded")]
+    Overloaded,
+    /// The access log cannot be written.
+    #[error("the access log cannot be written")]
+    AuditUnavailable,
+    /// The volume is full.
+    #[error("the volume is full")]
+    StorageFull,
+    /// Stored bytes do not open.
+    #[error("stored data failed its integrity check")]
+    Integrity,
+    /// A race was lost too often.
+    #[error("too many concurrent changes of the same thing")]
+    Contended,
+    /// The store or the server cannot serve now.
+    #[error("the store is not available")]
+    Unavailable,
+    /// A defect of the server.
+    #[error("internal error")]
+    Internal,
+}
+
+impl Error {
+    /// A field with a problem.
+    pub fn invalid(field: &'static str, problem: impl Into<Problem>) -> Self {
+        Self::Invalid { field, problem: problem.into() }
+    }
+}
+
+/// A use case that was not carried out, and where that is on record.
+#[derive(Debug, thiserror::Error)]
+#[error("{error}")]
+pub struct Failure {
+    /// Why.
+    pub error: Error,
+    /// The event that says so; absent when none could be written.
+    pub receipt: Option<Receipt>,
+}
+
+impl From<Denied> for Error {
+    fn from(denied: Denied) -> Self {
+        match denied {
+            Denied::Foreign => Self::TenantNotFound,
+            Denied::Scope(Scope::ReadFull) => Self::ViewNotPermitted,
+            Denied::Scope(scope) => Self::PermissionDenied(scope),
+        }
+    }
+}
+
+impl From<EngineError> for Error {
+    fn from(error: EngineError) -> Self {
+        match error {
+            EngineError::Full => Self::StorageFull,
+            EngineError::Corrupt { .. } => Self::Integrity,
+            EngineError::Io { .. }
+            | EngineError::Busy
+            | EngineError::Refused { .. }
+            | EngineError::Closed => {
+                tracing::warn!(%error, "the storage engine refused a read");
+                Self::Unavailable
+            }
+        }
+    }
+}
+
+impl From<RowError> for Error {
+    fn from(_: RowError) -> Self {
+        Self::Integrity
+    }
+}
+
+impl From<OpenError> for Error {
+    fn from(_: OpenError) -> Self {
+        Self::Integrity
+    }
+}
+
+impl From<SealError> for Error {
+    fn from(error: SealError) -> Self {
+        match error {
+            SealError::TooLarge | SealError::Refused => Self::Internal,
+            SealError::Entropy(_) => Self::Unavailable,
+        }
+    }
+}
+
+impl From<EntropyError> for Error {
+    fn from(_: EntropyError) -> Self {
+        Self::Unavailable
+    }
+}
+
+impl From<KeyringError> for Error {
+    fn from(error: KeyringError) -> Self {
+        match error {
+            KeyringError::Integrity => Self::Integrity,
+            KeyringError::KeyDisabled(_) => Self::KeyDisabled,
+            KeyringError::KeyDestroyed(_) => Self::KeyDestroyed,
+            KeyringError::Engine(error) => error.into(),
+            other => {
+                tracing::error!(error = %other, "the keyring refused");
+                Self::Internal
+            }
+        }
+    }
+}
+
+impl From<CommitError> for Error {
+    fn from(error: CommitError) -> Self {
+        match error {
+            CommitError::Conflict(_) => Self::Contended,
+            CommitError::Overloaded => Self::Overloaded,
+            CommitError::Full => Self::StorageFull,
+            CommitError::AuditUnavailable => Self::AuditUnavailable,
+            CommitError::Unavailable => Self::Unavailable,
+            CommitError::Malformed(error) => {
+                tracing::error!(%error, "a use case made a malformed change");
+                Self::Internal
+            }
+        }
+    }
+}
+
+impl Error {
+    /// The reason as the access log knows it.
+    #[must_use]
+    pub const fn reason(&self) -> Reason {
+        match self {
+            Self::Invalid { .. } => Reason::InvalidField,
+            Self::TenantNotFound => Reason::TenantNotFound,
+            Self::TenantSuspended => Reason::TenantSuspended,
+            Self::SessionNotFound => Reason::SessionNotFound,
+            Self::SessionExpired { .. } => Reason::SessionExpired,
+            Self::EntryNotFound => Reason::EntryNotFound,
+            Self::RevisionMismatch { .. } => Reason::RevisionMismatch,
+            Self::RevisionBehind { .. } => Reason::RevisionBehind,
+            Self::AlreadyExists => Reason::AlreadyExists,
+            Self::EventNotFound => Reason::EventNotFound,
+            Self::LastEventMismatch => Reason::LastEventMismatch,
+            Self::TokenNotFound => Reason::TokenNotFound,
+            Self::RequestIdReused => Reason::RequestIdReused,
+            Self::PermissionDenied(_) => Reason::PermissionDenied,
+            Self::ViewNotPermitted => Reason::ViewNotPermitted,
+            Self::KeyDisabled => Reason::KeyDisabled,
+            Self::KeyDestroyed => Reason::KeyDestroyed,
+            Self::QuotaExceeded { .. } => Reason::QuotaExceeded,
+            Self::Overloaded => Reason::Overloaded,
+            Self::AuditUnavailable => Reason::AuditUnavailable,
+            Self::StorageFull => Reason::StorageFull,
+            Self::Integrity => Reason::IntegrityFailure,
+            Self::Contended | Self::Unavailable => Reason::Unavailable,
+            Self::Internal => Reason::Internal,
+        }
+    }
+
+    /// Whether the caller was not allowed, rather than unlucky.
+    #[must_use]
+    pub const fn is_denial(&self) -> bool {
+        matches!(
+            self,
+            Self::TenantNotFound | Self::SessionNotFound | Self::PermissionDenied(_) | Self::ViewNotPermitted
+        )
+    }
+}

@@ -1,0 +1,163 @@
+//! The use cases: what Strongroom does, without a word of gRPC.
+//!
+//! Every use case takes a [`Permit`](crate::auth::Permit), reads the control rows that it depends on together with its
+//! data, and answers only when the event that records it is on disk. One that fails changed nothing, and is on record
+//! as well. Rows are the truth: what is kept in memory is addressed by the exact bytes of the row that it came from.
+
+mod answers;
+mod attempt;
+mod audit;
+mod batch;
+mod cursor;
+mod entry;
+mod error;
+mod event;
+mod expiry;
+mod hub;
+mod key;
+mod memo;
+mod opened;
+mod payload;
+mod session;
+mod status;
+mod stripes;
+mod sweeper;
+mod tenant;
+mod token;
+mod view;
+mod watch;
+
+use std::collections::HashMap;
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex};
+
+pub use crate::audit::{Filter, LogLine, Operation, OperationSet, Order, Outcome, OutcomeSet};
+pub use crate::commit::Receipt;
+pub use audit::{AuditPage, AuditQuery, AuditTail};
+pub use entry::Reading;
+pub use error::{Error, Failure, Problem};
+pub use event::{Appended, EventPage, EventReader, LastEvent, NewEvent};
+pub use key::KekDescription;
+pub use session::{CreateSession, Lifetime, UpdateSession};
+pub use status::{Counts, Status};
+pub use sweeper::{SweepReport, Sweeper};
+pub use tenant::TenantDescription;
+pub use token::{CreateToken, TokenCreated, TokenDescription, Tokens};
+pub use view::{
+    Answer, DeleteEntry, EntryDescription, EntryWithValue, EventDescription, Page, PageRequest, PutEntry,
+    Repeat, SessionDescription, SessionName, WriteEntry,
+};
+pub use watch::{Change as EntryChange, WatchPage, Watcher};
+
+use crate::audit::{FailureTally, LogKeys, LogReader};
+use crate::commit::Committer;
+use crate::env::{Clock, Entropy};
+use crate::keyring::Keyring;
+use crate::model::{TenantId, Timestamp};
+use crate::store::StorageEngine;
+
+use hub::Hub;
+use opened::SessionMemo;
+use stripes::Stripes;
+use tenant::TenantDirectory;
+
+/// What every use case works with.
+pub struct Service {
+    engine: Arc<dyn StorageEngine>,
+    committer: Arc<Committer>,
+    keyring: Arc<Keyring>,
+    clock: Arc<dyn Clock>,
+    entropy: Arc<dyn Entropy>,
+    system_log: Arc<LogKeys>,
+    reader: LogReader,
+    tenants: TenantDirectory,
+    logs: Mutex<HashMap<TenantId, Arc<LogKeys>>>,
+    sessions: SessionMemo,
+    tokens: Arc<Tokens>,
+    hub: Hub,
+    stripes: Stripes,
+    refusals: FailureTally,
+    limits: Limits,
+    counters: Counters,
+    started: Timestamp,
+}
+
+/// Bounds that the operator may set.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Largest value of an entry, in bytes.
+    pub value_bytes: usize,
+}
+
+/// What the service counts.
+#[derive(Debug, Default)]
+struct Counters {
+    integrity_failures: AtomicU64,
+    sessions_expired: AtomicU64,
+    sweeper_lag_millis: AtomicU64,
+}
+
+/// What a service is made of.
+pub struct Parts {
+    /// Where rows are.
+    pub engine: Arc<dyn StorageEngine>,
+    /// The door for everything durable.
+    pub committer: Arc<Committer>,
+    /// Keys.
+    pub keyring: Arc<Keyring>,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// Randomness.
+    pub entropy: Arc<dyn Entropy>,
+    /// Bounds.
+    pub limits: Limits,
+}
+
+impl Service {
+    /// Assembles the service.
+    #[must_use]
+    pub fn new(parts: Parts) -> Arc<Self> {
+        let Parts { engine, committer, keyring, clock, entropy, limits } = parts;
+        let tokens = Arc::new(Tokens::new(Arc::clone(&engine), Arc::clone(&keyring)));
+        Arc::new(Self {
+            system_log: Arc::new(attempt::system_log(&keyring)),
+            reader: LogReader::new(Arc::clone(&engine)),
+            tenants: TenantDirectory::default(),
+            logs: Mutex::default(),
+            sessions: SessionMemo::default(),
+            tokens,
+            hub: Hub::default(),
+            stripes: Stripes::default(),
+            refusals: FailureTally::default(),
+            counters: Counters::default(),
+            started: clock.now(),
+            engine,
+            committer,
+            keyring,
+            clock,
+            entropy,
+            limits,
+        })
+    }
+
+    /// The directory in which the authenticator finds tokens.
+    #[must_use]
+    pub fn tokens(&self) -> Arc<Tokens> {
+        Arc::clone(&self.tokens)
+    }
+
+    /// The current time.
+    #[must_use]
+    pub fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    /// Bounds that the operator set.
+    #[must_use]
+    pub const fn limits(&self) -> Limits {
+        self.limits
+    }
+}
+
+/// Most tenants whose opened rows are kept in memory.
+const TENANTS_IN_MEMORY: usize = 4096;

@@ -1,0 +1,171 @@
+//! What is inside the sealed records of the service's tables, and how it is encoded.
+//!
+//! A payload is one version byte and a [postcard](https://postcard.jamesmunns.com/wire-format) encoding of one of the
+//! structs below, whose fields are only ever appended to under a new version. None of them has a `Debug`: they hold names.
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
+
+use super::Error;
+use crate::model::{Labels, Owner, Timestamp};
+
+const VERSION: u8 = 1;
+
+/// Encodes a payload.
+pub(super) fn encode<T: Serialize>(payload: &T) -> Result<Zeroizing<Vec<u8>>, Error> {
+    postcard::to_extend(payload, vec![VERSION]).map(Zeroizing::new).map_err(|_| Error::Internal)
+}
+
+/// Decodes a payload that was opened, so that anything else than a payload means damage or another version.
+pub(super) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Error> {
+    match bytes.split_first() {
+        Some((&VERSION, payload)) => postcard::from_bytes(payload).map_err(|_| Error::Integrity),
+        _ => Err(Error::Integrity),
+    }
+}
+
+/// Decodes a payload at the beginning of `bytes`, and says what follows it.
+pub(super) fn decode_start<T: DeserializeOwned>(bytes: &[u8]) -> Result<(T, &[u8]), Error> {
+    match bytes.split_first() {
+        Some((&VERSION, payload)) => postcard::take_from_bytes(payload).map_err(|_| Error::Integrity),
+        _ => Err(Error::Integrity),
+    }
+}
+
+/// An owner as it is stored.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoredOwner {
+    issuer: String,
+    client_id: String,
+    subject: String,
+}
+
+impl From<&Owner> for StoredOwner {
+    fn from(owner: &Owner) -> Self {
+        Self {
+            issuer: owner.issuer().to_owned(),
+            client_id: owner.client_id().to_owned(),
+            subject: owner.subject().to_owned(),
+        }
+    }
+}
+
+impl StoredOwner {
+    /// The owner, as it was checked when it was stored.
+    pub(super) fn owner(&self) -> Result<Owner, Error> {
+        Owner::new(self.issuer.clone(), self.client_id.clone(), self.subject.clone())
+            .map_err(|_| Error::Integrity)
+    }
+
+    /// Whether `presented` is this owner.
+    pub(super) fn is(&self, presented: &Owner) -> bool {
+        self.issuer == presented.issuer()
+            && self.client_id == presented.client_id()
+            && self.subject == presented.subject()
+    }
+}
+
+/// Labels as they are stored.
+pub(super) type StoredLabels = Vec<(String, String)>;
+
+pub(super) fn stored_labels(labels: &Labels) -> StoredLabels {
+    labels.iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect()
+}
+
+/// A session's metadata. Times are milliseconds since 1970; zero stands for "none".
+#[derive(Clone, Serialize, Deserialize)]
+pub(super) struct SessionPayload {
+    pub id: String,
+    pub owner: Option<StoredOwner>,
+    pub created: u64,
+    pub absolute_end: u64,
+    pub idle_ttl: u64,
+    pub idle_end: u64,
+    pub labels: StoredLabels,
+    /// Counts changes that a caller asked for; the row's own revision counts renewals too.
+    pub revision: u64,
+}
+
+impl SessionPayload {
+    /// When the session ends if nothing else happens.
+    pub(super) fn end(&self) -> Timestamp {
+        let end = if self.idle_ttl == 0 { self.absolute_end } else { self.absolute_end.min(self.idle_end) };
+        Timestamp::from_millis(end)
+    }
+}
+
+/// What is left of a session.
+#[derive(Clone, Serialize, Deserialize)]
+pub(super) struct TombstonePayload {
+    pub owner: Option<StoredOwner>,
+    pub ended: u64,
+    /// Deleted by a caller, and so no longer told apart from a session that never was.
+    pub deleted: bool,
+}
+
+/// An entry's metadata; the value follows it in the same record.
+#[derive(Clone, Serialize, Deserialize)]
+pub(super) struct EntryPayload {
+    pub key: String,
+    pub size: u64,
+    pub content_type: String,
+    pub created: u64,
+    pub updated: u64,
+    pub expires: u64,
+    pub labels: StoredLabels,
+}
+
+impl EntryPayload {
+    /// Whether the entry has ended.
+    pub(super) fn ended(&self, now: Timestamp) -> bool {
+        self.expires != 0 && self.expires <= now.as_millis()
+    }
+}
+
+/// The head of a stream.
+#[derive(Clone, Serialize, Deserialize)]
+pub(super) struct StreamPayload {
+    pub name: String,
+    /// The number that the next event gets; the first event of a stream has number 1.
+    pub next: u64,
+}
+
+/// An event's metadata; its bytes follow in the same record.
+#[derive(Clone, Serialize, Deserialize)]
+pub(super) struct EventPayload {
+    pub content_type: String,
+    pub appended: u64,
+}
+
+/// The remembered answer to a mutation.
+#[derive(Serialize, Deserialize)]
+pub(super) struct AnswerPayload {
+    pub fingerprint: [u8; 32],
+    pub given: u64,
+    pub answer: Vec<u8>,
+}
+
+/// A token's description.
+#[derive(Clone, Serialize, Deserialize)]
+pub(super) struct TokenPayload {
+    pub name: String,
+    pub scopes: Vec<String>,
+    /// `None` stands for all tenants.
+    pub tenants: Option<Vec<String>>,
+    pub created: u64,
+    pub expires: u64,
+    pub revoked: bool,
+}
+
+/// Where a token's row is, by its name.
+#[derive(Serialize, Deserialize)]
+pub(super) struct TokenNamePayload {
+    pub digest: [u8; 32],
+}
+
+/// Where a tenant's row is, by its name.
+#[derive(Serialize, Deserialize)]
+pub(super) struct TenantNamePayload {
+    pub id: [u8; 16],
+}

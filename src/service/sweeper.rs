@@ -1,0 +1,327 @@
+//! Reclaims what has ended. Expiry itself is exact at read; this only gives space back and drops keys early.
+//!
+//! The sweeper walks the expiry index in bounded steps. For a session it replaces the keys by a tombstone first and
+//! removes rows after that; for an entry it leaves the tombstone that keeps the revision. It goes through the committer
+//! like everybody else, so that it waits its turn behind requests.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use futures_util::stream::{self, StreamExt as _};
+
+use super::answers::period;
+use super::opened::{Opened, SessionRow, domain};
+use super::payload::{EntryPayload, SessionPayload, TombstonePayload};
+use super::view::SessionName;
+use super::{Error, Service};
+use crate::audit::Operation;
+use crate::crypto::{Header, Kind, open_start};
+use crate::keyring::{SessionKeys, Tenant};
+use crate::model::limits::TOMBSTONE_TTL;
+use crate::model::{SessionId, Timestamp};
+use crate::store::{Batch, Key, Row, RowExpect, ScanRange, keys};
+
+/// Index rows in one step.
+const STEP: usize = 512;
+/// Of those, how many are worked on at a time, so that they share commits.
+const AT_ONCE: usize = 128;
+/// Rows of one session that are removed in one commit.
+const RECLAIM: usize = 500;
+
+/// What one step of the sweeper did.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct SweepReport {
+    /// Index rows looked at.
+    pub seen: usize,
+    /// Sessions that were expired.
+    pub sessions: usize,
+    /// Whether there may be more to do at once.
+    pub more: bool,
+}
+
+/// Runs the steps. One a server.
+pub struct Sweeper {
+    service: Arc<Service>,
+}
+
+impl Sweeper {
+    /// A sweeper of what `service` keeps.
+    #[must_use]
+    pub fn new(service: Arc<Service>) -> Self {
+        Self { service }
+    }
+
+    /// Does one bounded step of work.
+    ///
+    /// # Errors
+    /// [`Error`] when the store cannot be read; what could be done was done.
+    pub async fn step(&self) -> Result<SweepReport, Error> {
+        let service = &self.service;
+        let now = service.clock.now();
+        let range =
+            ScanRange { before: Some(keys::expiry_end(now)), ..ScanRange::prefix(keys::expiry_rows()) };
+        let due = service.engine.scan_keys(range, STEP).await?;
+        let oldest = due
+            .first()
+            .and_then(keys::expiring)
+            .map_or(now, |(second, _)| Timestamp::from_millis(second.saturating_mul(1000)));
+        let lag = u64::try_from(now.since(oldest).as_millis()).unwrap_or(u64::MAX);
+        service.counters.sweeper_lag_millis.store(lag, Ordering::Relaxed);
+
+        let seen = due.len();
+        let outcomes = stream::iter(due).map(|index| service.sweep(index, now)).buffer_unordered(AT_ONCE);
+        let (mut sessions, mut done, mut failure) = (0, 0, None);
+        let mut outcomes = std::pin::pin!(outcomes);
+        while let Some(outcome) = outcomes.next().await {
+            match outcome {
+                Ok(Swept::Session) => (sessions, done) = (sessions + 1, done + 1),
+                Ok(Swept::Other) => done += 1,
+                // Not due yet within this second, or somebody else is at it: the next step will see.
+                Ok(Swept::NotYet) | Err(Error::Contended | Error::Overloaded) => {}
+                Err(error) => failure = Some(error),
+            }
+        }
+        service.counters.sessions_expired.fetch_add(sessions as u64, Ordering::Relaxed);
+        service.record_past_refusals().await?;
+        service.record_clock().await?;
+        let answers = service.forget_answers(now).await?;
+        match failure {
+            Some(error) => Err(error),
+            None => Ok(SweepReport { seen, sessions, more: (seen == STEP && done > 0) || answers }),
+        }
+    }
+}
+
+enum Swept {
+    Session,
+    Other,
+    NotYet,
+}
+
+impl Service {
+    async fn sweep(&self, index: Key, now: Timestamp) -> Result<Swept, Error> {
+        let Some((second, row)) = keys::expiring(&index) else {
+            return self.drop_index(None, index).await;
+        };
+        let Some(tenant) = self.tenant_of(&row).await? else {
+            return self.drop_index(None, index).await;
+        };
+        if keys::is_session(&row) {
+            self.sweep_session(&tenant, &index, second, &row, now).await
+        } else {
+            self.sweep_entry(&tenant, index, second, &row, now).await
+        }
+    }
+
+    async fn tenant_of(&self, row: &Key) -> Result<Option<Arc<Tenant>>, Error> {
+        let Some(id) = row.tenant() else {
+            return Ok(None);
+        };
+        let key = keys::tenant(id);
+        let [tenant] = self.read([key.clone()]).await?;
+        Ok(tenant.map(|row| self.keyring.open_tenant(&key, &row)).transpose()?)
+    }
+
+    /// Removes an index row that has nothing to say any more.
+    async fn drop_index(&self, tenant: Option<&Tenant>, index: Key) -> Result<Swept, Error> {
+        let mut attempt = match tenant {
+            Some(tenant) => self.own_attempt(tenant, Operation::SessionReclaim),
+            None => self.own_server_attempt(Operation::SessionReclaim),
+        };
+        attempt.touched(1);
+        attempt.commit(Batch { delete: vec![index], ..Batch::default() }, None).await?;
+        Ok(Swept::Other)
+    }
+
+    async fn sweep_session(
+        &self,
+        tenant: &Tenant,
+        index: &Key,
+        second: u64,
+        key: &Key,
+        now: Timestamp,
+    ) -> Result<Swept, Error> {
+        let [row] = self.read([key.clone()]).await?;
+        let Some(row) = row else {
+            return self.drop_index(Some(tenant), index.clone()).await;
+        };
+        match self.open_session_row(tenant, key, &row)? {
+            SessionRow::Live { session, .. } if session.end() <= now => {
+                self.expire_session(tenant, key, &row, &session).await?;
+                Ok(Swept::Session)
+            }
+            SessionRow::Live { session, .. } if session.end().as_secs() == second => Ok(Swept::NotYet),
+            SessionRow::Live { .. } => self.drop_index(Some(tenant), index.clone()).await,
+            SessionRow::Ended(tombstone) => {
+                if self.reclaim_session(tenant, key).await? {
+                    return Ok(Swept::Other);
+                }
+                self.sweep_tombstone(tenant, index, key, &row, &tombstone, now).await
+            }
+        }
+    }
+
+    /// A tombstone with nothing left behind it: it goes when its time is over, or its index row moves there.
+    async fn sweep_tombstone(
+        &self,
+        tenant: &Tenant,
+        index: &Key,
+        key: &Key,
+        row: &Row,
+        tombstone: &TombstonePayload,
+        now: Timestamp,
+    ) -> Result<Swept, Error> {
+        let end = Timestamp::from_millis(tombstone.ended).after(TOMBSTONE_TTL);
+        let mut batch = Batch::default();
+        batch.expect.push((key.clone(), RowExpect::unchanged(Some(row))));
+        if tombstone.deleted || end <= now {
+            batch.delete.push(key.clone());
+            batch.delete.push(index.clone());
+        } else {
+            let later = keys::expiry(end, key);
+            if later == *index {
+                return Ok(Swept::NotYet);
+            }
+            batch.delete.push(index.clone());
+            batch.put.push((later, Row::marker()));
+        }
+        let mut attempt = self.own_attempt(tenant, Operation::SessionReclaim);
+        attempt.touched(1);
+        attempt.commit(batch, None).await?;
+        Ok(Swept::Other)
+    }
+
+    /// Replaces a session that has ended by its tombstone: from here on its keys are gone.
+    pub(super) async fn expire_session(
+        &self,
+        tenant: &Tenant,
+        key: &Key,
+        row: &Row,
+        session: &SessionPayload,
+    ) -> Result<(), Error> {
+        let ended = session.end();
+        let tombstone =
+            TombstonePayload { owner: session.owner.clone(), ended: ended.as_millis(), deleted: false };
+        let mut batch = Batch::default();
+        batch.expect.push((key.clone(), RowExpect::unchanged(Some(row))));
+        // The index row stays for the steps that reclaim what is behind the tombstone.
+        batch.put.push((key.clone(), self.seal_tombstone(tenant, key, row.revision()?.next(), &tombstone)?));
+        let mut attempt = self.own_attempt(tenant, Operation::SessionExpire);
+        attempt.about_session(&name_of(session)?);
+        attempt.commit(batch, None).await?;
+        self.keyring.forget_session_keys(key);
+        Ok(())
+    }
+
+    /// Removes some of the rows behind a tombstone; says whether there were any.
+    pub(super) async fn reclaim_session(&self, tenant: &Tenant, key: &Key) -> Result<bool, Error> {
+        let range = ScanRange { after: Some(key.clone()), ..ScanRange::prefix(keys::rows_of_session(key)) };
+        let rows = self.engine.scan_keys(range, RECLAIM).await?;
+        if rows.is_empty() {
+            return Ok(false);
+        }
+        let mut attempt = self.own_attempt(tenant, Operation::SessionReclaim);
+        attempt.touched(rows.len());
+        attempt.commit(Batch { delete: rows, ..Batch::default() }, None).await?;
+        Ok(true)
+    }
+
+    async fn sweep_entry(
+        &self,
+        tenant: &Arc<Tenant>,
+        index: Key,
+        second: u64,
+        key: &Key,
+        now: Timestamp,
+    ) -> Result<Swept, Error> {
+        let session_key = keys::session_of(key);
+        let [session_row, row] = self.read([session_key.clone(), key.clone()]).await?;
+        let (Some(session_row), Some(row)) = (session_row, row) else {
+            return self.drop_index(Some(tenant), index).await;
+        };
+        let SessionRow::Live { keys, session } = self.open_session_row(tenant, &session_key, &session_row)?
+        else {
+            return self.drop_index(Some(tenant), index).await;
+        };
+        let Some(entry) = self.entry_metadata(tenant, &keys, key, &row)? else {
+            return self.drop_index(Some(tenant), index).await;
+        };
+        if !entry.ended(now) {
+            let same = Timestamp::from_millis(entry.expires).as_secs() == second && entry.expires != 0;
+            return if same { Ok(Swept::NotYet) } else { self.drop_index(Some(tenant), index).await };
+        }
+        let id = session_key.session().try_into().map_err(|_| Error::Integrity)?;
+        let opened = Opened {
+            tenant: Arc::clone(tenant),
+            id,
+            key: session_key,
+            row: session_row,
+            keys,
+            session,
+            rows: Vec::new(),
+            now,
+        };
+        self.expire_entry(&opened, index, key, &row, &entry).await
+    }
+
+    async fn expire_entry(
+        &self,
+        opened: &Opened,
+        index: Key,
+        key: &Key,
+        row: &Row,
+        entry: &EntryPayload,
+    ) -> Result<Swept, Error> {
+        let revision = row.revision()?.next();
+        let mut batch = opened.batch();
+        batch.expect.push((key.clone(), RowExpect::unchanged(Some(row))));
+        batch.put.push((key.clone(), self.entry_tombstone(opened, key, revision)?));
+        batch.delete.push(index);
+        let mut attempt = self.own_attempt(&opened.tenant, Operation::EntryExpire);
+        attempt.about_session(&name_of(&opened.session)?);
+        attempt.about(domain::ENTRY, &entry.key);
+        attempt.at_revision(revision);
+        let name = crate::model::EntryKey::new(entry.key.clone()).map_err(|_| Error::Integrity)?;
+        let change = self.hub.changing(opened, vec![(name, revision.get(), true)]);
+        attempt.commit(batch, Some(change)).await?;
+        Ok(Swept::Other)
+    }
+
+    fn entry_metadata(
+        &self,
+        tenant: &Tenant,
+        session: &SessionKeys,
+        key: &Key,
+        row: &Row,
+    ) -> Result<Option<EntryPayload>, Error> {
+        let [record] = row.exactly()?;
+        if Header::named_kind(record) != Some(Kind::Entry as u8) {
+            return Ok(None);
+        }
+        let revision = row.revision()?.get();
+        let header = Header { kind: Kind::Entry, key_id: session.body_id(), revision };
+        let plain = open_start(session.body(), header, &self.place(tenant, key), record)?;
+        super::payload::decode_start(plain.as_bytes()).map(|(entry, _)| Some(entry))
+    }
+
+    /// Removes the answers of periods that are over; says whether there may be more.
+    async fn forget_answers(&self, now: Timestamp) -> Result<bool, Error> {
+        let (prefix, before) = keys::answers_before(period(now).saturating_sub(1));
+        let range = ScanRange { before: Some(before), ..ScanRange::prefix(prefix) };
+        let rows = self.engine.scan_keys(range, RECLAIM).await?;
+        if rows.is_empty() {
+            return Ok(false);
+        }
+        let more = rows.len() == RECLAIM;
+        let mut attempt = self.own_server_attempt(Operation::SessionReclaim);
+        attempt.touched(rows.len());
+        attempt.commit(Batch { delete: rows, ..Batch::default() }, None).await?;
+        Ok(more)
+    }
+}
+
+fn name_of(session: &SessionPayload) -> Result<SessionName, Error> {
+    let id = SessionId::new(session.id.clone()).map_err(|_| Error::Integrity)?;
+    let owner = session.owner.as_ref().map(super::payload::StoredOwner::owner).transpose()?;
+    Ok(SessionName { id, owner })
+}

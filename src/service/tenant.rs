@@ -1,0 +1,315 @@
+//! Tenants: found by name, created, suspended, resumed.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::answers::{AnswerKey, Slot};
+use super::attempt::{Attempt, until_won};
+use super::cursor::{CursorScope, page_size};
+use super::opened::domain;
+use super::payload::{self, TenantNamePayload};
+use super::view::{Answer, Page, PageRequest, Repeat};
+use super::{Error, Failure, Service, TENANTS_IN_MEMORY};
+use crate::audit::Operation;
+use crate::auth::{ManageTenants, Permit};
+use crate::commit::Receipt;
+use crate::crypto::{ControlKey, Header, KeyId, Kind, Place, open, seal};
+use crate::keyring::Tenant;
+use crate::model::{Revision, TenantId, TenantName, TenantRef, TenantState};
+use crate::store::{Batch, Key, Row, RowExpect, ScanRange, Table, keys};
+use serde::{Deserialize, Serialize};
+
+/// Finds a tenant's row by its name. What it remembers never changes while the tenant lives: name, id and index key.
+#[derive(Default)]
+pub(super) struct TenantDirectory(Mutex<HashMap<TenantName, Arc<Tenant>>>);
+
+impl TenantDirectory {
+    fn known(&self, name: &TenantName) -> Option<Arc<Tenant>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(name).map(Arc::clone)
+    }
+
+    fn learn(&self, tenant: &Arc<Tenant>) {
+        let mut tenants = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if tenants.len() >= TENANTS_IN_MEMORY {
+            tenants.clear();
+        }
+        tenants.insert(tenant.name().clone(), Arc::clone(tenant));
+    }
+
+    pub(super) fn forget(&self, name: &TenantName) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(name);
+    }
+}
+
+/// A tenant as administrators see it.
+#[derive(Clone, Serialize, Deserialize)]
+pub struct TenantDescription {
+    /// Name.
+    pub name: String,
+    /// Id.
+    pub id: [u8; 16],
+    /// Whether it is suspended.
+    pub suspended: bool,
+    /// When it was created, in milliseconds since 1970.
+    pub created: u64,
+    /// Version of its primary key.
+    pub primary: u32,
+    /// Epoch of its access log.
+    pub audit_epoch: u32,
+}
+
+impl TenantDescription {
+    fn new(tenant: &Tenant) -> Self {
+        Self {
+            name: tenant.name().as_str().to_owned(),
+            id: tenant.tenant_ref().id.0,
+            suspended: tenant.state() == TenantState::Suspended,
+            created: tenant.created().as_millis(),
+            primary: tenant.primary().0,
+            audit_epoch: tenant.audit_epoch(),
+        }
+    }
+}
+
+impl Service {
+    /// Finds a tenant by name, whatever its state.
+    pub(super) async fn find_tenant(&self, name: &TenantName) -> Result<Arc<Tenant>, Error> {
+        if let Some(tenant) = self.tenants.known(name) {
+            return Ok(tenant);
+        }
+        let directory = self.tenant_name_key(name);
+        let [row] = self.read([directory.clone()]).await?;
+        let key = keys::tenant(self.open_tenant_name(&directory, &row.ok_or(Error::TenantNotFound)?)?);
+        let [row] = self.read([key.clone()]).await?;
+        let tenant = self.keyring.open_tenant(&key, &row.ok_or(Error::TenantNotFound)?)?;
+        if tenant.name() != name {
+            return Err(Error::Integrity);
+        }
+        self.tenants.learn(&tenant);
+        Ok(tenant)
+    }
+
+    /// Reads a fixed number of rows.
+    pub(super) async fn read<const N: usize>(&self, keys: [Key; N]) -> Result<[Option<Row>; N], Error> {
+        self.engine.multi_get(&keys).await?.try_into().map_err(|_| Error::Internal)
+    }
+
+    fn tenant_name_key(&self, name: &TenantName) -> Key {
+        keys::tenant_name(&self.keyring.system().index().blind(domain::TENANT, &[name.as_bytes()]))
+    }
+
+    fn open_tenant_name(&self, key: &Key, row: &Row) -> Result<TenantId, Error> {
+        let [record] = row.exactly()?;
+        let header = system_header(Kind::TenantName, row.revision()?);
+        let opened = open(self.keyring.system().control(), header, &self.system_place(key), record)?;
+        let found: TenantNamePayload = payload::decode(opened.as_bytes())?;
+        Ok(TenantId(found.id))
+    }
+
+    /// The place of a record in a table of the server's own.
+    pub(super) fn system_place<'a>(&self, key: &'a Key) -> Place<'a> {
+        let store = self.keyring.store_id();
+        Place { store, tenant: TenantRef::SYSTEM, session: &[], key: key.within_tenant() }
+    }
+
+    /// The key under which answers to administrators are remembered.
+    pub(super) fn system_answer_key(&self) -> AnswerKey<'_, ControlKey> {
+        AnswerKey { key: self.keyring.system().control(), id: KeyId(TenantId::SYSTEM.0) }
+    }
+
+    /// The slot of an administrator's request.
+    pub(super) fn system_slot<A>(&self, permit: &Permit<A>, repeat: Option<Repeat>) -> Option<Slot> {
+        let index = self.keyring.system().index();
+        let now = self.clock.now();
+        repeat.map(|repeat| Slot::new(index, TenantRef::SYSTEM, permit.caller(), repeat, now))
+    }
+
+    /// The answer that an administrator's request got before.
+    pub(super) async fn system_answer<T: serde::de::DeserializeOwned>(
+        &self,
+        slot: Option<&Slot>,
+    ) -> Result<Option<T>, Error> {
+        match slot {
+            Some(slot) => slot.given(self, &self.system_answer_key(), &self.read(slot.keys()).await?),
+            None => Ok(None),
+        }
+    }
+
+    /// Creates a tenant with keys of its own.
+    ///
+    /// # Errors
+    /// [`Error::AlreadyExists`] when the name is taken.
+    pub async fn create_tenant(
+        &self,
+        permit: &Permit<ManageTenants>,
+        name: &TenantName,
+        repeat: Option<Repeat>,
+    ) -> Result<Answer<TenantDescription>, Failure> {
+        let attempt = self.server_attempt(permit, Operation::TenantCreate);
+        let slot = self.system_slot(permit, repeat);
+        let outcome = until_won!(self.create_tenant_once(&attempt, name, slot.as_ref()).await);
+        attempt.close(outcome).await
+    }
+
+    /// Makes sure that a tenant of this name is there, for installations that begin with one.
+    ///
+    /// # Errors
+    /// [`Error`] when it cannot be stored.
+    pub async fn ensure_tenant(&self, name: &TenantName) -> Result<(), Error> {
+        let attempt = self.own_server_attempt(Operation::TenantCreate);
+        match until_won!(self.create_tenant_once(&attempt, name, None).await) {
+            Ok(_) | Err(Error::AlreadyExists) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn create_tenant_once(
+        &self,
+        attempt: &Attempt<'_>,
+        name: &TenantName,
+        slot: Option<&Slot>,
+    ) -> Result<(TenantDescription, Receipt), Error> {
+        if let Some(given) = self.system_answer(slot).await? {
+            return Ok((given, attempt.record().await?));
+        }
+        let directory = self.tenant_name_key(name);
+        if let [Some(_)] = self.read([directory.clone()]).await? {
+            return Err(Error::AlreadyExists);
+        }
+        let (key, row, tenant) = self.keyring.create_tenant(name, self.clock.now())?;
+        let plain = payload::encode(&TenantNamePayload { id: tenant.tenant_ref().id.0 })?;
+        let header = system_header(Kind::TenantName, Revision::FIRST);
+        let place = self.system_place(&directory);
+        let record = seal(self.keyring.system().control(), header, &place, &plain, &*self.entropy)?;
+        let description = TenantDescription::new(&tenant);
+
+        let mut batch = Batch::default();
+        batch.expect.extend([(directory.clone(), RowExpect::Absent), (key.clone(), RowExpect::Absent)]);
+        batch.put.extend([(directory, Row::new(Revision::FIRST, &[&record])), (key, row)]);
+        if let Some(slot) = slot {
+            slot.give(self, &self.system_answer_key(), &description, &mut batch)?;
+        }
+        let receipt = attempt.commit(batch, None).await?;
+        Ok((description, receipt))
+    }
+
+    /// Returns one tenant.
+    ///
+    /// # Errors
+    /// [`Error::TenantNotFound`].
+    pub async fn tenant<A: crate::auth::Action>(
+        &self,
+        permit: &Permit<A>,
+    ) -> Result<Answer<TenantDescription>, Failure> {
+        let (attempt, tenant) = self.attempt(permit, Operation::TenantRead).await?;
+        let outcome = async {
+            let tenant = self.fresh_tenant(&tenant).await?.0;
+            Ok((TenantDescription::new(&tenant), attempt.record().await?))
+        };
+        let outcome = outcome.await;
+        attempt.close(outcome).await
+    }
+
+    /// The tenant's row as it is now, whatever its state.
+    pub(super) async fn fresh_tenant(&self, known: &Tenant) -> Result<(Arc<Tenant>, Row), Error> {
+        let [row] = self.read([known.row_key().clone()]).await?;
+        let Some(row) = row else {
+            self.tenants.forget(known.name());
+            return Err(Error::TenantNotFound);
+        };
+        Ok((self.keyring.open_tenant(known.row_key(), &row)?, row))
+    }
+
+    /// Lists all tenants.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for a wrong page token.
+    pub async fn list_tenants(
+        &self,
+        permit: &Permit<ManageTenants>,
+        page: &PageRequest,
+    ) -> Result<Answer<Page<TenantDescription>>, Failure> {
+        let mut attempt = self.server_attempt(permit, Operation::TenantList);
+        let outcome = self.list_tenants_once(&mut attempt, page).await;
+        attempt.close(outcome).await
+    }
+
+    async fn list_tenants_once(
+        &self,
+        attempt: &mut Attempt<'_>,
+        page: &PageRequest,
+    ) -> Result<(Page<TenantDescription>, Receipt), Error> {
+        let scope = self.system_cursor("page_token", b"tenants");
+        let size = page_size(page.size);
+        let after = scope.open(self, &page.token)?.map(Key::from_stored);
+        let range = ScanRange { after, ..ScanRange::prefix(keys::table(Table::Tenant)) };
+        let rows = self.engine.scan(range, size).await?;
+        let next = match rows.last() {
+            Some((key, _)) if rows.len() == size => scope.seal(self, key.as_bytes())?,
+            Some(_) | None => String::new(),
+        };
+        let items: Result<Vec<_>, Error> = rows
+            .iter()
+            .map(|(key, row)| Ok(TenantDescription::new(&*self.keyring.open_tenant(key, row)?)))
+            .collect();
+        let items = items?;
+        attempt.touched(items.len());
+        Ok((Page { items, next }, attempt.record().await?))
+    }
+
+    /// The scope of a page token of a list of the server's own.
+    pub(super) fn system_cursor(&self, field: &'static str, request: &[u8]) -> CursorScope<'_> {
+        let key = self.keyring.system().control();
+        CursorScope { key, tenant: TenantRef::SYSTEM, field, request: request.to_vec() }
+    }
+
+    /// Suspends or resumes a tenant. To do what is done already is no error.
+    ///
+    /// # Errors
+    /// [`Error::TenantNotFound`].
+    pub async fn set_tenant_state(
+        &self,
+        permit: &Permit<ManageTenants>,
+        state: TenantState,
+        repeat: Option<Repeat>,
+    ) -> Result<Answer<TenantDescription>, Failure> {
+        let operation = match state {
+            TenantState::Active => Operation::TenantResume,
+            TenantState::Suspended => Operation::TenantSuspend,
+        };
+        let (attempt, tenant) = self.attempt(permit, operation).await?;
+        let slot = self.system_slot(permit, repeat);
+        let outcome = until_won!(self.set_state_once(&attempt, &tenant, state, slot.as_ref()).await);
+        attempt.close(outcome).await
+    }
+
+    async fn set_state_once(
+        &self,
+        attempt: &Attempt<'_>,
+        tenant: &Tenant,
+        state: TenantState,
+        slot: Option<&Slot>,
+    ) -> Result<(TenantDescription, Receipt), Error> {
+        if let Some(given) = self.system_answer(slot).await? {
+            return Ok((given, attempt.record().await?));
+        }
+        let (tenant, row) = self.fresh_tenant(tenant).await?;
+        let mut batch = Batch::default();
+        let mut description = TenantDescription::new(&tenant);
+        if tenant.state() != state {
+            let key = tenant.row_key().clone();
+            batch.expect.push((key.clone(), RowExpect::unchanged(Some(&row))));
+            batch.put.push((key, self.keyring.set_tenant_state(&tenant, state, self.clock.now())?));
+            description.suspended = state == TenantState::Suspended;
+        }
+        if let Some(slot) = slot {
+            slot.give(self, &self.system_answer_key(), &description, &mut batch)?;
+        }
+        Ok((description, attempt.commit(batch, None).await?))
+    }
+}
+
+/// The header of a record in a table of the server's own.
+pub(super) const fn system_header(kind: Kind, revision: Revision) -> Header {
+    Header { kind, key_id: KeyId(TenantId::SYSTEM.0), revision: revision.get() }
+}
