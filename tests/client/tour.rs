@@ -6,7 +6,7 @@ use std::io::{BufRead, BufReader, Lines, Write};
 use std::path::PathBuf;
 use std::process::{Child, ChildStdout, Command, Stdio};
 
-use crate::fake::Fake;
+use crate::bench::Bench;
 
 /// A travel desk that dies with the test.
 struct Desk {
@@ -15,20 +15,20 @@ struct Desk {
 }
 
 impl Desk {
-    fn open(fake: &Fake, port: &str) -> Self {
+    fn open(bench: &Bench, port: &str) -> Self {
         let mut command = example("mcp_server");
-        command.args(["--port", port, "--strongroom", &fake.endpoint()]);
-        let mut process = command.arg("--keys").arg(fake.dir.path()).spawn().unwrap();
+        command.args(["--port", port, "--strongroom", &bench.endpoint]);
+        let mut process = command.arg("--keys").arg(&bench.keys).spawn().unwrap();
         let line = lines(&mut process).next().expect("the desk opens").unwrap();
         Self { process, url: line.strip_prefix("travel desk at ").unwrap().to_owned() }
     }
 
     /// Kills the process without a word, and opens another on the same port.
-    fn crash_and_reopen(&mut self, fake: &Fake) {
+    fn crash_and_reopen(&mut self, bench: &Bench) {
         self.process.kill().unwrap();
         self.process.wait().unwrap();
         let port = self.url.trim_end_matches("/mcp").rsplit(':').next().unwrap().to_owned();
-        *self = Self::open(fake, &port);
+        *self = Self::open(bench, &port);
     }
 
     /// Runs one step of the client to its end; its lines, or what it complained of.
@@ -68,13 +68,13 @@ fn after<'a>(output: &'a str, word: &str) -> &'a str {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_trip_survives_the_server_and_belongs_to_its_traveller() {
-    let fake = Fake::start().await;
-    let mut desk = Desk::open(&fake, "0");
+    let bench = Bench::start().await;
+    let mut desk = Desk::open(&bench, "0");
     let begun = desk.step(&["begin"]).unwrap();
     let trip = after(&begun, "trip").to_owned();
     assert_eq!((after(&begun, "passengers"), after(&begun, "basket")), ("1", "20150"));
 
-    desk.crash_and_reopen(&fake);
+    desk.crash_and_reopen(&bench);
     let stolen = desk.step(&["steal", "--trip", &trip, "--user", "eve"]).unwrap();
     assert_eq!(after(&stolen, "refused"), "not found: there is no such trip");
     assert!(desk.step(&["steal", "--trip", &trip]).is_err());
@@ -90,12 +90,12 @@ async fn a_trip_survives_the_server_and_belongs_to_its_traveller() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_mcp_session_goes_on_in_another_process() {
-    let fake = Fake::start().await;
-    let mut desk = Desk::open(&fake, "0");
+    let bench = Bench::start().await;
+    let mut desk = Desk::open(&bench, "0");
     let mut client = example("mcp_client").args(["--url", &desk.url, "resume"]).spawn().unwrap();
     let mut said = lines(&mut client).map(Result::unwrap);
     assert!(said.by_ref().any(|line| line.starts_with("waiting")));
-    desk.crash_and_reopen(&fake);
+    desk.crash_and_reopen(&bench);
     client.stdin.take().unwrap().write_all(b"\n").unwrap();
     assert_eq!(said.next().unwrap(), "resumed Lisbon");
     assert!(client.wait().unwrap().success());
