@@ -4,6 +4,8 @@ pub mod audit;
 pub mod auth;
 pub mod commit;
 pub mod config;
+pub mod cli;
+pub mod client;
 pub mod crypto;
 pub mod dev;
 pub mod env;

@@ -1,6 +1,7 @@
-//! The command line client.
+//! The command line client; everything is in `strongroom::cli`.
 
 use std::alloc::System;
+use std::process::ExitCode;
 
 use zeroizing_alloc::ZeroAlloc;
 
@@ -8,4 +9,6 @@ use zeroizing_alloc::ZeroAlloc;
 #[global_allocator]
 static ALLOCATOR: ZeroAlloc<System> = ZeroAlloc(System);
 
-fn main() {}
+fn main() -> ExitCode {
+    strongroom::cli::main()
+}

@@ -1,11 +1,13 @@
-//! The server.
+//! The server; everything is in `strongroom::server`.
 
+use std::alloc::System;
 use std::process::ExitCode;
+
+use zeroizing_alloc::ZeroAlloc;
 
 /// Wipes every block when it is freed: keys that ring does not wipe, plaintext in buffers that are not ours.
 #[global_allocator]
-static ALLOCATOR: zeroizing_alloc::ZeroAlloc<std::alloc::System> =
-    zeroizing_alloc::ZeroAlloc(std::alloc::System);
+static ALLOCATOR: ZeroAlloc<System> = ZeroAlloc(System);
 
 fn main() -> ExitCode {
     strongroom::server::daemon::main()

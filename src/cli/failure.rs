@@ -1,0 +1,274 @@
+//! Why a command failed, and what the process returns for it.
+//!
+//! Each failure is printed as `error: what: why` and a `hint:` line that says what to do. Neither ever holds a token or
+//! a value.
+
+use std::io;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use super::args::ArgumentError;
+use super::bench::BenchError;
+use super::profile::ProfileError;
+use crate::client::{ClientError, Code, ErrorReason, Origin};
+use crate::model::NameError;
+
+/// What the process returns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Exit {
+    /// It worked.
+    Success = 0,
+    /// The server refused, or the work failed.
+    Failed = 1,
+    /// The command line or the profile is wrong; nothing was sent.
+    Usage = 2,
+    /// What was named does not exist.
+    NotFound = 3,
+    /// The server cannot be reached or does not answer.
+    Unreachable = 4,
+    /// Stored bytes do not open.
+    Tampering = 5,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit as u8)
+    }
+}
+
+/// Why a command failed.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    /// The profile, or a file that it names, is wrong.
+    #[error(transparent)]
+    Profile(#[from] ProfileError),
+    /// A name breaks its bound.
+    #[error("the {what} {source}")]
+    Name {
+        /// What it names.
+        what: &'static str,
+        /// The bound.
+        source: NameError,
+    },
+    /// An argument is not what it should be.
+    #[error(transparent)]
+    Argument(#[from] ArgumentError),
+    /// Two arguments do not go together, or one is missing.
+    #[error("{0}")]
+    Combination(&'static str),
+    /// What should be sent is too large.
+    #[error("{what} is larger than {most} bytes")]
+    TooLarge {
+        /// What is too large.
+        what: &'static str,
+        /// The bound.
+        most: usize,
+    },
+    /// There is too much of something.
+    #[error("there are more than {most} {what}")]
+    TooMany {
+        /// What there is too much of.
+        what: &'static str,
+        /// The bound.
+        most: usize,
+    },
+    /// A file cannot be read or written.
+    #[error("{} cannot be {verb}: {source}", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// `read`, `written` or `created`.
+        verb: &'static str,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The server refused, or there was no answer.
+    #[error("cannot {doing}: {source}")]
+    Call {
+        /// What was being done, as a verb with its object.
+        doing: &'static str,
+        /// What came back.
+        source: ClientError,
+    },
+    /// A destructive command was not confirmed.
+    #[error("nothing was done: the name that was typed is not {name}")]
+    NotConfirmed {
+        /// What had to be typed.
+        name: String,
+    },
+    /// A destructive command needs somebody to confirm it.
+    #[error("nothing was done: this needs a confirmation, and standard input is not a terminal")]
+    NobodyToAsk,
+    /// The server sent something that makes no sense.
+    #[error("the server's answer has no valid {0}")]
+    Malformed(&'static str),
+    /// Standard output or input broke.
+    #[error("a standard stream broke: {0}")]
+    Output(#[from] io::Error),
+    /// The asynchronous runtime or a thread could not be started.
+    #[error("cannot start: {0}")]
+    Start(io::Error),
+    /// The load generator failed.
+    #[error(transparent)]
+    Bench(#[from] BenchError),
+}
+
+impl Failure {
+    /// The failure of a call, for `map_err`.
+    pub fn call(doing: &'static str) -> impl Fn(ClientError) -> Self {
+        move |source| Self::Call { doing, source }
+    }
+
+    /// The failure of a name, for `map_err`.
+    pub fn name(what: &'static str) -> impl Fn(NameError) -> Self {
+        move |source| Self::Name { what, source }
+    }
+
+    /// The failure of a file, for `map_err`.
+    pub fn file(path: &std::path::Path, verb: &'static str) -> impl Fn(io::Error) -> Self {
+        move |source| Self::File { path: path.to_owned(), verb, source }
+    }
+
+    /// What the process returns.
+    #[must_use]
+    pub fn exit(&self) -> Exit {
+        match self {
+            Self::Profile(_) | Self::Name { .. } | Self::Argument(_) | Self::Combination(_) => Exit::Usage,
+            Self::Call { source, .. } => exit_of(source),
+            Self::Bench(error) => error.exit(),
+            Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => Exit::Success,
+            Self::TooLarge { .. }
+            | Self::TooMany { .. }
+            | Self::File { .. }
+            | Self::NotConfirmed { .. }
+            | Self::NobodyToAsk
+            | Self::Malformed(_)
+            | Self::Output(_)
+            | Self::Start(_) => Exit::Failed,
+        }
+    }
+
+    /// Whether there is nobody left to read an error: the reader of a pipe went away.
+    #[must_use]
+    pub fn is_silent(&self) -> bool {
+        matches!(self, Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe)
+    }
+
+    /// What to do about it, where that is known.
+    #[must_use]
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Profile(error) => Some(error.hint()),
+            Self::Call { source, .. } => hint_of(source),
+            Self::Bench(error) => error.hint(),
+            Self::NobodyToAsk => Some("give --yes to go ahead without being asked".to_owned()),
+            Self::NotConfirmed { .. } => Some("run it again and type the name as it is shown".to_owned()),
+            Self::Combination(_) | Self::Argument(_) | Self::Name { .. } => {
+                Some("add --help to see what the command takes".to_owned())
+            }
+            Self::TooLarge { .. } | Self::TooMany { .. } => {
+                Some("split it into several entries or events".to_owned())
+            }
+            Self::File { source, .. } if source.kind() == io::ErrorKind::AlreadyExists => {
+                Some("name a file that does not exist yet; this one is left as it is".to_owned())
+            }
+            Self::File { .. } | Self::Malformed(_) | Self::Output(_) | Self::Start(_) => None,
+        }
+    }
+}
+
+/// What the process returns for an error of the client.
+#[must_use]
+pub fn exit_of(error: &ClientError) -> Exit {
+    if error.reason() == ErrorReason::IntegrityFailure || error.code() == Code::DataLoss {
+        return Exit::Tampering;
+    }
+    let Some(call) = error.call() else {
+        return if matches!(error, ClientError::Malformed { .. }) { Exit::Failed } else { Exit::Usage };
+    };
+    let answered = call.origin() == Origin::Server;
+    let serving = call.code() != Code::Unavailable || error.reason() == ErrorReason::AuditUnavailable;
+    match (answered && serving, call.code()) {
+        (false, _) => Exit::Unreachable,
+        (true, Code::NotFound) => Exit::NotFound,
+        (true, _) => Exit::Failed,
+    }
+}
+
+/// What to do about an error of the client, where that is known.
+#[must_use]
+pub fn hint_of(error: &ClientError) -> Option<String> {
+    if let Some(hint) = hint_of_reason(error) {
+        return Some(hint);
+    }
+    let hint = match (error, error.call().map(|call| call.origin())) {
+        (ClientError::NoCaFile, _) => "set ca_file in the profile",
+        (ClientError::NoEndpoint { .. }, _) => "set it in the profile",
+        (_, Some(Origin::NotConnected)) => {
+            "is the server running, and are endpoint, ca_file and server_name right? strongroomd dev starts one"
+        }
+        (_, Some(Origin::Deadline)) => "give it longer with --timeout; a mutation may still have happened",
+        (_, Some(Origin::Broken)) => "a mutation may still have happened; read before you repeat it",
+        (_, Some(Origin::NotSent)) => "run it again",
+        (_, Some(Origin::Server) | None) => return None,
+    };
+    Some(hint.to_owned())
+}
+
+/// What to do about a refusal, by the reason that the server gave.
+fn hint_of_reason(error: &ClientError) -> Option<String> {
+    use ErrorReason as R;
+    let hint = match error.reason() {
+        R::TenantNotFound => "'strongroom tenant list' shows the tenants that your token may know of",
+        R::SessionNotFound => {
+            "check the handle, --tenant and --owner; a session of another owner looks like none"
+        }
+        R::SessionExpired => "create a new session; an expired one does not come back",
+        R::EntryNotFound => "'strongroom entry list' shows the entries of the session",
+        R::EventNotFound => "'strongroom event tail' without --after shows the stream from its first event",
+        R::TokenNotFound => "'strongroom token list' shows the tokens",
+        R::RevisionMismatch => return Some(mismatch_hint(error)),
+        R::LastEventMismatch => "read the stream's new events first, then append after the last one",
+        R::AlreadyExists => "choose another name, or use what exists",
+        R::TenantSuspended => "'strongroom tenant resume' ends the suspension",
+        R::KeyDisabled => "'strongroom key list' shows the state of each version",
+        R::KeyDestroyed | R::SensitivePurged => "this cannot be undone; what the key protected is gone",
+        R::QuotaExceeded => "delete what is no longer needed, or ask the operator for more",
+        R::RateLimited | R::Overloaded => return Some(later_hint(error)),
+        R::AuditUnavailable | R::StorageFull => {
+            "the operator must see to the server's disk; nothing was done"
+        }
+        R::IntegrityFailure => {
+            "stop, keep the files as they are, and tell the operator: stored bytes were changed"
+        }
+        R::ViewNotPermitted => {
+            "the full view needs a token with the scope read-full; --view redacted does not"
+        }
+        R::PermissionDenied => {
+            "the token lacks the scope or the tenant; name another token with --token-file"
+        }
+        R::Unauthenticated => "the token is unknown, expired or revoked; name a valid one with --token-file",
+        R::RevisionBehind => "a replica lags, or the store was rolled back; ask the operator if it stays so",
+        R::Unavailable => "the server is starting or stopping; run it again in a moment",
+        R::DeadlineExceeded => "give it longer with --timeout",
+        R::Internal => "a defect of the server; its log tells more",
+        R::Unspecified | R::InvalidField | R::RedactionRejected | R::RequestIdReused => return None,
+    };
+    Some(hint.to_owned())
+}
+
+fn mismatch_hint(error: &ClientError) -> String {
+    match error.current_revision() {
+        Some(0) => "there is no such entry now; use --expect absent to create it".to_owned(),
+        Some(revision) => format!("the entry is at revision {revision} now; read it again before you decide"),
+        None => "read the entry again before you decide".to_owned(),
+    }
+}
+
+fn later_hint(error: &ClientError) -> String {
+    match error.retry_after() {
+        Some(pause) => format!("nothing was done; come back in {}", humantime::format_duration(pause)),
+        None => "nothing was done; come back later".to_owned(),
+    }
+}

@@ -1,0 +1,21 @@
+//! The command line as a user meets it: the binary is run, and what it prints and returns is looked at.
+//!
+//! `fake` is a server in memory for what a real one does not do on demand: lose events, change bytes, refuse. Tests
+//! in `tour` hold for any server.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::disallowed_methods,
+    reason = "tests"
+)]
+
+mod bench;
+mod command;
+mod exit_codes;
+mod fake;
+mod help;
+mod nouns;
+mod profile;
+mod tour;
