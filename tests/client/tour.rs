@@ -55,7 +55,8 @@ fn lines(process: &mut Child) -> Lines<BufReader<ChildStdout>> {
 
 /// What follows `word` on its line.
 fn after<'a>(output: &'a str, word: &str) -> &'a str {
-    let line = output.lines().find(|line| line.starts_with(word)).unwrap_or_else(|| panic!("{word}: {output}"));
+    let line =
+        output.lines().find(|line| line.starts_with(word)).unwrap_or_else(|| panic!("{word}: {output}"));
     line[word.len()..].trim()
 }
 
