@@ -13,7 +13,7 @@
 
 use std::ops::Bound;
 
-use sled::{Db, IVec};
+use sled::Db;
 
 use crate::store::engine::prefix_end;
 use crate::store::{EngineError, Key, Row, ScanRange};
@@ -68,8 +68,11 @@ fn prefixed(tag: u8, rest: &[u8]) -> Vec<u8> {
     stored
 }
 
+/// Keys of the tree.
+type Bounds = (Bound<Vec<u8>>, Bound<Vec<u8>>);
+
 /// The tree's keys that a scan goes through; none when the range is empty by its bounds alone.
-pub(super) fn bounds(range: &ScanRange) -> Option<(Bound<Vec<u8>>, Bound<Vec<u8>>)> {
+pub(super) fn bounds(range: &ScanRange) -> Option<Bounds> {
     let prefix = prefixed(ROW, &range.prefix);
     let low = match range.after.as_ref().map(head_key) {
         Some(after) if after >= prefix => Bound::Excluded(after),
@@ -82,14 +85,22 @@ pub(super) fn bounds(range: &ScanRange) -> Option<(Bound<Vec<u8>>, Bound<Vec<u8>
     }
 }
 
-/// A row cut into what stands under its head and the chunks that follow.
-pub(super) fn split(row: &Row) -> Option<(Vec<u8>, impl Iterator<Item = (u32, &[u8])>)> {
+/// A row cut in pieces.
+pub(super) struct Pieces<'a> {
+    /// What stands under the row's key.
+    pub(super) head: Vec<u8>,
+    /// What follows, a chunk each.
+    pub(super) chunks: std::slice::Chunks<'a, u8>,
+}
+
+/// Cuts a row; none for one of 4 GiB or more.
+pub(super) fn split(row: &Row) -> Option<Pieces<'_>> {
     let bytes = row.as_bytes();
     let (first, rest) = bytes.split_at_checked(CHUNK_BYTES).unwrap_or((bytes, &[]));
     let mut head = Vec::with_capacity(LENGTH_BYTES + first.len());
     head.extend_from_slice(&u32::try_from(bytes.len()).ok()?.to_be_bytes());
     head.extend_from_slice(first);
-    Some((head, (0..).zip(rest.chunks(CHUNK_BYTES))))
+    Some(Pieces { head, chunks: rest.chunks(CHUNK_BYTES) })
 }
 
 /// How many chunks belong to a stored head.
@@ -121,14 +132,12 @@ pub(super) fn join(db: &Db, key: &Key, head: &[u8]) -> Result<Row, EngineError> 
     }
     let mut bytes = Vec::with_capacity(length);
     bytes.extend_from_slice(first);
-    let mut expected = 0_u32;
-    for item in db.scan_prefix(chunk_prefix(key)) {
-        let (stored, chunk): (IVec, IVec) = item.map_err(|error| super::failed("read", error))?;
-        if *stored != *chunk_key(key, expected) || bytes.len() + chunk.len() > length {
+    for (index, item) in (0..).zip(db.scan_prefix(chunk_prefix(key))) {
+        let (at, chunk) = item.map_err(|error| super::failed("reading", error))?;
+        if *at != *chunk_key(key, index) || bytes.len() + chunk.len() > length {
             break;
         }
         bytes.extend_from_slice(&chunk);
-        expected += 1;
     }
     if bytes.len() == length { Ok(Row::from_stored(bytes.into())) } else { Err(malformed()) }
 }

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! lock         held while the store is open; empty
-//! acknowledged the number of the newest commit that was acknowledged, in two slots
+//! acknowledged the number of the newest commit that was acknowledged, and whether the store was closed after it
 //! db           the library's log and pages
 //! conf, snap.* the library's settings and its index of pages as of the last start
 //! blobs/       must stay empty
@@ -30,7 +30,7 @@ const RELEASE_MILLIS: u32 = 5000;
 pub(super) struct Directory {
     path: PathBuf,
     directory: File,
-    _lock: File,
+    lock: File,
 }
 
 impl Directory {
@@ -48,7 +48,7 @@ impl Directory {
         // Only under the lock: another process could be writing its snapshot just now.
         remove_unfinished_snapshots(path)
             .map_err(|source| io_error("removing an unfinished snapshot", source))?;
-        let claimed = Self { path: path.to_owned(), directory, _lock: lock };
+        let claimed = Self { path: path.to_owned(), directory, lock };
         claimed.refuse_blobs()?;
         claimed.refuse_without_log()?;
         Ok(claimed)
@@ -107,21 +107,18 @@ impl Directory {
         Ok(volume.f_bavail.saturating_mul(volume.f_frsize))
     }
 
-    /// Waits until the library, closed by this process, has let go of its log, for at most five seconds.
+    /// Waits until nobody has the log locked, for at most five seconds; whether that is so.
     ///
-    /// Its last I/O thread may hold the file, and with it the library's lock, for a moment after the last handle is gone; to open the
-    /// store again would fail meanwhile.
-    pub(super) fn wait_for_release(&self) {
-        let Ok(log) = File::open(self.path.join("db")) else { return };
+    /// The library locks it too, and its last I/O thread may hold on to it for a moment after the last handle is gone.
+    pub(super) fn wait_for_release(&self) -> bool {
+        let Ok(log) = File::open(self.path.join("db")) else { return true };
         for _ in 0..RELEASE_MILLIS {
             if flock(&log, FlockOperation::NonBlockingLockExclusive).is_ok() {
-                return;
+                return flock(&log, FlockOperation::Unlock).is_ok();
             }
             std::thread::park_timeout(Duration::from_millis(1));
         }
-        tracing::warn!(
-            "the storage library has not let go of its file; the store cannot be opened again in this process"
-        );
+        false
     }
 
     /// A blob would not survive a power cut; none can have been written by this engine.
@@ -147,6 +144,15 @@ impl Directory {
             return Err(EngineError::Corrupt { what: "its log, the file `db`, is missing".to_owned() });
         }
         Ok(())
+    }
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        // To close the file is not enough while a child process that is just being started has it as well.
+        if let Err(error) = flock(&self.lock, FlockOperation::Unlock) {
+            tracing::warn!(%error, "the store's lock was not given back");
+        }
     }
 }
 
@@ -194,8 +200,10 @@ pub(super) struct Acknowledged {
     file: File,
 }
 
-/// A slot is a number and its complement. Slots stand in sectors of their own and are written in turn, so that a torn write leaves the other.
+/// A slot is a number and its complement. Slots stand in sectors of their own; commits are noted in the first two in turn, so that a torn write
+/// leaves the other. The third has the newest commit of a store that was closed.
 const SLOT_DISTANCE: u64 = 4096;
+const CLOSED_SLOT: u64 = 2;
 
 impl Acknowledged {
     fn open(path: &Path) -> io::Result<Self> {
@@ -211,6 +219,26 @@ impl Acknowledged {
     pub(super) fn newest(&self) -> Result<u64, EngineError> {
         let newest = self.slot(0).and_then(|even| Ok(even.max(self.slot(1)?)));
         newest.map_err(|source| io_error("reading the record of acknowledged commits", source))
+    }
+
+    /// Whether the store was closed since it was last opened, so that its log must be whole.
+    ///
+    /// # Errors
+    /// [`EngineError::Io`].
+    pub(super) fn is_closed(&self) -> Result<bool, EngineError> {
+        let closed = self.slot(CLOSED_SLOT);
+        let closed =
+            closed.map_err(|source| io_error("reading the record of acknowledged commits", source))?;
+        Ok(closed > 0 && closed == self.newest()?)
+    }
+
+    /// Notes, durably, that the store is closed after `commit`, or open for 0.
+    ///
+    /// # Errors
+    /// [`EngineError::Io`].
+    pub(super) fn note_closed(&self, commit: u64) -> Result<(), EngineError> {
+        self.write_slot(CLOSED_SLOT, commit)?;
+        self.make_durable()
     }
 
     fn slot(&self, number: u64) -> io::Result<u64> {
@@ -230,9 +258,13 @@ impl Acknowledged {
     /// # Errors
     /// [`EngineError::Io`].
     pub(super) fn note(&self, commit: u64) -> Result<(), EngineError> {
+        self.write_slot(commit % 2, commit)
+    }
+
+    fn write_slot(&self, number: u64, commit: u64) -> Result<(), EngineError> {
         let slot = (u128::from(commit) << 64) | u128::from(!commit);
         self.file
-            .write_all_at(&slot.to_be_bytes(), (commit % 2) * SLOT_DISTANCE)
+            .write_all_at(&slot.to_be_bytes(), number * SLOT_DISTANCE)
             .map_err(|source| io_error("recording an acknowledged commit", source))
     }
 

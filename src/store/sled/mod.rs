@@ -17,6 +17,7 @@ mod cache;
 mod chunk;
 mod files;
 mod open;
+mod verify;
 
 use std::any::Any;
 use std::io::{self, ErrorKind};
@@ -231,18 +232,17 @@ impl SledEngine {
             return Ok(());
         }
         let (writer, tree) = (ManuallyDrop::into_inner(writer), ManuallyDrop::into_inner(tree));
+        let Writer { db, log, acknowledged, directory, state, .. } = writer;
         let closed = contained("closing", || {
-            writer.make_durable()?;
-            writer.acknowledged.make_durable()
-        });
-        let Writer { db, directory, .. } = writer;
-        let dropped = contained("closing", || {
+            db.flush().map_err(|error| failed("writing the log", error))?;
             drop(tree);
             drop(db);
-            Ok(())
+            log.make_durable()
         });
-        directory.wait_for_release();
-        closed.and(dropped)
+        if !directory.wait_for_release() {
+            tracing::warn!("the storage library has not let go of its log yet");
+        }
+        closed.and_then(|()| acknowledged.note_closed(state.commits))
     }
 
     /// The tree, unless the engine is closed or has failed.
@@ -351,19 +351,19 @@ impl Writer {
 
 impl Staged {
     fn put(&mut self, db: &Db, key: &Key, row: &Row) -> Result<(), EngineError> {
-        let (head, chunks) = chunk::split(row).ok_or_else(too_large)?;
+        let chunk::Pieces { head, chunks } = chunk::split(row).ok_or_else(too_large)?;
         let old = stored(db, key)?;
         let stale = old.as_ref().map_or(Ok(0), |head| chunk::chunks_of(head))?;
         self.state.rows += u64::from(old.is_none());
         self.insert(chunk::head_key(key), head);
-        let mut next = 0;
-        for (index, bytes) in chunks {
-            let at = chunk::chunk_key(key, index);
+        let mut kept = 0;
+        for bytes in chunks {
+            let at = chunk::chunk_key(key, kept);
             touch(db, &at)?;
             self.insert(at, bytes.to_vec());
-            next = index + 1;
+            kept += 1;
         }
-        self.remove_chunks(db, key, next..stale)
+        self.remove_chunks(db, key, kept..stale)
     }
 
     fn delete(&mut self, db: &Db, key: &Key) -> Result<(), EngineError> {
