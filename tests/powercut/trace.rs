@@ -1,15 +1,19 @@
 //! What a power cut would have left of a directory.
 //!
-//! A program runs with a shim preloaded ([`Shim::trace`]) that appends to a trace every call that changes a file below one directory, and every sync. From
-//! the trace, [`Replay`] makes the directory as it could stand after a power cut at any place of the trace: what was synced is there, and of the rest
-//! nothing, a beginning, or any part of it ([`Left`]).
+//! A program runs with a shim preloaded ([`Shim::trace`]) that appends to a trace every call that changes a
+//! file below one directory, and every sync. From the trace, [`Replay`] makes the directory as it could stand
+//! after a power cut at any place of the trace: what was synced is there, and of the rest nothing, a
+//! beginning, or any part of it ([`Left`]).
 //!
-//! **Where acknowledgements stand.** Whoever is told by the program that something is durable reads [`position`] *after* it was told: the trace's length at
-//! that moment. Everything that made it durable is recorded below that length, so a cut at that position or later must keep it; a cut before it may. This
-//! holds from within the program and from any other process (a client of a traced server), with no clock involved.
+//! **Where acknowledgements stand.** Whoever is told by the program that something is durable reads
+//! [`position`] *after* it was told: the trace's length at that moment. Everything that made it durable is
+//! recorded below that length, so a cut at that position or later must keep it; a cut before it may. This
+//! holds from within the program and from any other process (a client of a traced server), with no clock
+//! involved.
 //!
-//! The model: a sync of a file makes its contents durable, not its name; a sync of a directory makes the names in it durable. Writes to one file and to
-//! different files may reach the device in any order, and a write in pieces of 512 bytes. This is harsher than any file system in use.
+//! The model: a sync of a file makes its contents durable, not its name; a sync of a directory makes the
+//! names in it durable. Writes to one file and to different files may reach the device in any order, and a
+//! write in pieces of 512 bytes. This is harsher than any file system in use.
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -5,11 +5,12 @@
 //! 0x01 ‖ key length (u16) ‖ key ‖ index (u32)   chunk `index` of a row above 16 KiB, counted from 0
 //! 0x02 ‖ key                                row length (u32) ‖ the row's first 16 KiB
 //! ```
-//! All numbers big-endian. Chunks stand in a space of their own, so that a scan over rows never meets one, and the length
-//! before the key keeps the chunks of a key apart from those of a key that it begins.
+//! All numbers big-endian. Chunks stand in a space of their own, so that a scan over rows never meets one,
+//! and the length before the key keeps the chunks of a key apart from those of a key that it begins.
 //!
-//! The reason: the library writes a page of up to about 20 items as one record, and puts records above a quarter of a segment
-//! (512 KiB here) into files of their own which it never makes durable (sled issue 1387). 20 items of 16 KiB stay below that.
+//! The reason: the library writes a page of up to about 20 items as one record, and puts records above a
+//! quarter of a segment (512 KiB here) into files of their own which it never makes durable (sled issue
+//! 1387). 20 items of 16 KiB stay below that.
 
 use std::ops::Bound;
 
@@ -30,8 +31,9 @@ const CHUNK: u8 = 1;
 const ROW: u8 = 2;
 const LENGTH_BYTES: usize = 4;
 
-/// The keys of the fences: tiny rows that fill the tree's first leaf beside the state row. Every commit rewrites the state row,
-/// every tenth time with its whole leaf; without the fences large chunks would be in that leaf.
+/// The keys of the fences: tiny rows that fill the tree's first leaf beside the state row. Every commit
+/// rewrites the state row, every tenth time with its whole leaf; without the fences large chunks would be in
+/// that leaf.
 pub(super) fn fences() -> impl Iterator<Item = [u8; 2]> {
     (1..=FENCES).map(|number| [ENGINE, number])
 }

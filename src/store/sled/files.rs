@@ -8,7 +8,8 @@
 //! blobs/       must stay empty
 //! ```
 //!
-//! Everything here goes through the standard library and so through the C library, which is what lets the power-cut tests see it.
+//! Everything here goes through the standard library and so through the C library, which is what lets the
+//! power-cut tests see it.
 
 use std::fs::{DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, ErrorKind};
@@ -16,7 +17,7 @@ use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt, Per
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rustix::fs::{FlockOperation, flock};
+use rustix::fs::{Advice, FlockOperation, fadvise, flock};
 
 use crate::store::EngineError;
 
@@ -34,11 +35,12 @@ pub(super) struct Directory {
 }
 
 impl Directory {
-    /// Creates the directory where it is missing, makes it private, locks it, and clears what an interrupted start left.
+    /// Creates the directory where it is missing, makes it private, locks it, and clears what an interrupted
+    /// start left.
     ///
     /// # Errors
-    /// [`EngineError::Refused`] when another process has it, when others can enter it, or when it holds blobs or pieces of a store
-    /// without its log; [`EngineError::Io`] when the system refuses.
+    /// [`EngineError::Refused`] when another process has it, when others can enter it, or when it holds blobs
+    /// or pieces of a store without its log; [`EngineError::Io`] when the system refuses.
     pub(super) fn claim(path: &Path) -> Result<Self, EngineError> {
         create(path).map_err(|source| io_error("creating the store's directory", source))?;
         let directory =
@@ -56,8 +58,8 @@ impl Directory {
 
     /// Makes what the library created private and durable: its files' contents, and their names.
     ///
-    /// The log as a whole is made durable because it may hold writes of a process that was killed before it could; they are
-    /// about to be served.
+    /// The log as a whole is made durable because it may hold writes of a process that was killed before it
+    /// could; they are about to be served.
     ///
     /// # Errors
     /// [`EngineError::Io`].
@@ -73,6 +75,25 @@ impl Directory {
             self.directory.sync_all()
         };
         settle().map_err(|source| io_error("making the store's files durable", source))
+    }
+
+    /// Has the system read the log from the device again, where it stands in the system's cache.
+    ///
+    /// After a failed write-back the cache may hold pages that it takes for written and that are not. Served
+    /// from there, new commits would be appended behind a hole in the log.
+    ///
+    /// # Errors
+    /// [`EngineError::Io`].
+    pub(super) fn forget_cached_log(&self) -> Result<(), EngineError> {
+        let forget = || -> io::Result<()> {
+            let log = match File::open(self.path.join("db")) {
+                Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+                opened => opened?,
+            };
+            log.sync_all()?;
+            Ok(fadvise(&log, 0, None, Advice::DontNeed)?)
+        };
+        forget().map_err(|source| io_error("writing back the log", source))
     }
 
     /// Opens the library's log for [`Log::make_durable`].
@@ -109,7 +130,8 @@ impl Directory {
 
     /// Waits until nobody has the log locked, for at most five seconds; whether that is so.
     ///
-    /// The library locks it too, and its last I/O thread may hold on to it for a moment after the last handle is gone.
+    /// The library locks it too, and its last I/O thread may hold on to it for a moment after the last handle
+    /// is gone.
     pub(super) fn wait_for_release(&self) -> bool {
         let Ok(log) = File::open(self.path.join("db")) else { return true };
         for _ in 0..RELEASE_MILLIS {
@@ -167,11 +189,12 @@ pub(super) struct Log {
 impl Log {
     /// Has everything that the library wrote to its log put on the device.
     ///
-    /// The library's own `flush` ends in `sync_file_range` on Linux, which neither flushes the device's cache nor commits the
-    /// file's length (sled issue 1452).
+    /// The library's own `flush` ends in `sync_file_range` on Linux, which neither flushes the device's cache
+    /// nor commits the file's length (sled issue 1452).
     ///
     /// # Errors
-    /// [`EngineError::Io`] when the device refuses, [`EngineError::Corrupt`] when the library has written a blob after all.
+    /// [`EngineError::Io`] when the device refuses, [`EngineError::Corrupt`] when the library has written a
+    /// blob after all.
     pub(super) fn make_durable(&self) -> Result<(), EngineError> {
         self.file.sync_data().map_err(|source| io_error("making a commit durable", source))?;
         let now = changed(&self.blobs).map_err(|source| io_error("looking for blobs", source))?;
@@ -192,16 +215,17 @@ fn changed(directory: &File) -> io::Result<(i64, i64)> {
 
 /// The number of the newest acknowledged commit, beside the log.
 ///
-/// The library takes a damaged record for the end of its log and goes on from there, without the commits that followed. This number,
-/// written after a commit is durable and before it is acknowledged, is what tells. It is not made durable with each commit: after a power
-/// cut it may be older than the log, never newer.
+/// The library takes a damaged record for the end of its log and goes on from there, without the commits that
+/// followed. This number, written after a commit is durable and before it is acknowledged, is what tells. It
+/// is not made durable with each commit: after a power cut it may be older than the log, never newer.
 #[derive(Debug)]
 pub(super) struct Acknowledged {
     file: File,
 }
 
-/// A slot is a number and its complement. Slots stand in sectors of their own; commits are noted in the first two in turn, so that a torn write
-/// leaves the other. The third has the newest commit of a store that was closed.
+/// A slot is a number and its complement. Slots stand in sectors of their own; commits are noted in the first
+/// two in turn, so that a torn write leaves the other. The third has the newest commit of a store that was
+/// closed.
 const SLOT_DISTANCE: u64 = 4096;
 const CLOSED_SLOT: u64 = 2;
 
@@ -324,7 +348,8 @@ fn lock(path: &Path) -> Result<File, EngineError> {
     }
 }
 
-/// A process that is killed while the library writes its snapshot leaves one that makes the next start fail (sled issue 1533).
+/// A process that is killed while the library writes its snapshot leaves one that makes the next start fail
+/// (sled issue 1533).
 fn remove_unfinished_snapshots(path: &Path) -> io::Result<()> {
     for entry in path.read_dir()? {
         let entry = entry?;

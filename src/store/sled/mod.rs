@@ -1,17 +1,20 @@
 //! The embedded engine: sled 0.34.7, used in the one way in which it keeps what it acknowledged.
 //!
-//! Promises: what [`commit`](StorageEngine::commit) answered with `Committed` is on the device, whole, whatever happens next; batches
-//! are applied one after the other; one call of `multi_get` or `scan` sees no batch half; after an error in a commit other than `Full`, and
-//! after a panic of the library, nothing is served any more.
+//! Promises: what [`commit`](StorageEngine::commit) answered with `Committed` is on the device, whole,
+//! whatever happens next; batches are applied one after the other; one call of `multi_get` or `scan` sees no
+//! batch half; after an error in a commit other than `Full`, and after a panic of the library, nothing is
+//! served any more.
 //!
-//! It does not promise that a row which a reader saw is durable already: a batch is visible from the moment it is applied, a
-//! device flush before it is acknowledged. Who answers a read only after a commit of its own (its audit event) never shows what a power cut takes
-//! back, because commits are made durable in their order.
+//! It does not promise that a row which a reader saw is durable already: a batch is visible from the moment
+//! it is applied, a device flush before it is acknowledged. Who answers a read only after a commit of its own
+//! (its audit event) never shows what a power cut takes back, because commits are made durable in their
+//! order.
 //!
-//! All calls run inline on the calling thread: reads take microseconds and wait for the application of one batch at most; `commit` and
-//! `close` block for as long as the device takes. The committer calls `commit` from a thread of its own.
+//! All calls run inline on the calling thread: reads take microseconds and wait for the application of one
+//! batch at most; `commit` and `close` block for as long as the device takes. The committer calls `commit`
+//! from a thread of its own.
 //!
-//! Which trap of the library is dealt with where: `docs/decisions/0010-sled.md`.
+//! Which trap of the library is dealt with where: `docs/decisions/0005-how-sled-is-used.md`.
 
 mod cache;
 mod chunk;
@@ -43,10 +46,11 @@ pub struct SledOptions {
     pub path: PathBuf,
     /// Bytes of pages that the library keeps in memory. The process uses 150 to 250 MB above that.
     pub cache_bytes: u64,
-    /// Most control rows (tenants, tokens, sessions) kept in memory; 0 for none. Each takes up to 4 KiB, typically 0.6.
+    /// Most control rows (tenants, tokens, sessions) kept in memory; 0 for none. Each takes up to 4 KiB,
+    /// typically 0.6.
     pub control_rows: usize,
-    /// Free bytes that a volume must have for a commit to be tried, so that it cannot fail half way: below that, and six times the batch,
-    /// commits are answered with [`EngineError::Full`].
+    /// Free bytes that a volume must have for a commit to be tried, so that it cannot fail half way: below
+    /// that, and six times the batch, commits are answered with [`EngineError::Full`].
     pub reserve_bytes: u64,
 }
 
@@ -76,8 +80,8 @@ pub struct SledEngine {
     rows: AtomicU64,
 }
 
-/// What a commit needs. Kept from being dropped when the engine has failed: the library would wait for threads that are gone, and its
-/// files must stay locked as long as its others run.
+/// What a commit needs. Kept from being dropped when the engine has failed: the library would wait for
+/// threads that are gone, and its files must stay locked as long as its others run.
 #[derive(Debug)]
 struct Writer {
     db: Db,
@@ -105,11 +109,13 @@ struct Staged {
 }
 
 impl SledEngine {
-    /// Opens the store in `options.path`, or makes an empty one. Replays what was written since the last start.
+    /// Opens the store in `options.path`, or makes an empty one. Replays what was written since the last
+    /// start.
     ///
     /// # Errors
-    /// [`EngineError::Refused`] when another process has the store, it was made by another version, its directory is open to others, or has
-    /// blobs; [`EngineError::Corrupt`] names what is damaged; [`EngineError::Io`] when the system refuses.
+    /// [`EngineError::Refused`] when another process has the store, it was made by another version, its
+    /// directory is open to others, or has blobs; [`EngineError::Corrupt`] names what is damaged;
+    /// [`EngineError::Io`] when the system refuses.
     pub fn open(options: &SledOptions) -> Result<Self, EngineError> {
         let writer = contained("opening", || open::open(options)).map_err(as_damage)?;
         Ok(Self {
@@ -127,7 +133,8 @@ impl SledEngine {
         self.guarded("reading", || keys.iter().map(|key| self.find(db, key)).collect())
     }
 
-    /// The caller holds the lock that shuts commits out, so that what is put into the cache is not older than what a commit puts there.
+    /// The caller holds the lock that shuts commits out, so that what is put into the cache is not older than
+    /// what a commit puts there.
     fn find(&self, db: &Db, key: &Key) -> Result<Option<Row>, EngineError> {
         if let Some(row) = self.control.find(key) {
             return Ok(Some(row));
@@ -178,8 +185,9 @@ impl SledEngine {
         }
         let staged = writer.stage(batch)?;
         if batch.bytes() > LARGE_BATCH_BYTES {
-            // The library reuses a segment once what it held was written elsewhere and two more segments were begun. A large batch begins
-            // several: whatever the library's own thread has moved until now must be on the device first.
+            // The library reuses a segment once what it held was written elsewhere and two more segments were
+            // begun. A large batch begins several: whatever the library's own thread has moved until now must
+            // be on the device first.
             writer.make_durable()?;
         }
         self.apply(&writer.db, batch, staged.batch)?;
@@ -321,14 +329,15 @@ impl StorageEngine for SledEngine {
 }
 
 impl Writer {
-    /// Nothing of a batch is applied when the volume might not hold it: the library cannot take half a batch back.
+    /// Nothing of a batch is applied when the volume might not hold it: the library cannot take half a batch
+    /// back.
     fn refuse_when_full(&self, batch_bytes: usize) -> Result<(), EngineError> {
         let needed = (batch_bytes as u64).saturating_mul(LOG_PER_BYTE).saturating_add(self.reserve_bytes);
         if self.directory.free_bytes()? < needed { Err(EngineError::Full) } else { Ok(()) }
     }
 
-    /// Turns a batch into what the library shall apply, and reads every row that it touches: a page that cannot be read shows here, where
-    /// nothing is applied yet, and not half way through.
+    /// Turns a batch into what the library shall apply, and reads every row that it touches: a page that
+    /// cannot be read shows here, where nothing is applied yet, and not half way through.
     fn stage(&self, batch: &Batch) -> Result<Staged, EngineError> {
         let state = State { commits: self.state.commits + 1, rows: self.state.rows };
         let mut staged = Staged { batch: sled::Batch::default(), operations: 0, state };
@@ -432,7 +441,8 @@ fn touch(db: &Db, at: &[u8]) -> Result<(), EngineError> {
     db.contains_key(at).map(|_| ()).map_err(|error| failed("reading", error))
 }
 
-/// Has old versions of pages freed: a single writer hardly drives the collector (1.9 GB held after a load that needs 0.14).
+/// Has old versions of pages freed: a single writer hardly drives the collector (1.9 GB held after a load
+/// that needs 0.14).
 fn collect_garbage(operations: usize) {
     for _ in 0..operations / 32 + 4 {
         crossbeam_epoch::pin().flush();

@@ -5,13 +5,15 @@ use sled::{Config, Db, Mode};
 use super::files::{Acknowledged, Directory, Log};
 use super::{EngineError, SledOptions, State, Writer, chunk, contained, failed, verify};
 
-/// A quarter of it is the largest record that the library writes into its log; it can never be changed for a store.
+/// A quarter of it is the largest record that the library writes into its log; it can never be changed for a
+/// store.
 const SEGMENT_BYTES: usize = 2 << 20;
 /// How often the library's own thread runs, in milliseconds.
 ///
-/// It alone reclaims space, so it must run, and it empties one segment at a time: at the default of 500 it cannot keep up with 4 MB/s of
-/// overwriting. After each it makes the log durable. A segment is used again when two more were begun after its pages were
-/// moved, so what was moved is on the device before the place where it stood is overwritten.
+/// It alone reclaims space, so it must run, and it empties one segment at a time: at the default of 500 it
+/// cannot keep up with 4 MB/s of overwriting. After each it makes the log durable. A segment is used again
+/// when two more were begun after its pages were moved, so what was moved is on the device before the place
+/// where it stood is overwritten.
 const FLUSHER_MILLIS: u64 = 20;
 
 /// Opens or makes a store, ready to serve.
@@ -22,6 +24,8 @@ pub(super) fn open(options: &SledOptions) -> Result<Writer, EngineError> {
         // Before the library opens it, because that writes over what it cannot read.
         verify::refuse_damage(&options.path, SEGMENT_BYTES)?;
         acknowledged.note_closed(0)?;
+    } else {
+        directory.forget_cached_log()?;
     }
     if !directory.wait_for_release() {
         return Err(EngineError::Refused {

@@ -1,16 +1,19 @@
 //! Whether a log that was closed is whole.
 //!
-//! When it opens, the library reads the segments that were written since its last snapshot. A record that it cannot read it takes for the end of what matters
-//! in that segment and goes on without it, because an interrupted run leaves such records. A store that was closed has none, except behind the end of its
-//! log; so there every one is damage, and it is named before the library writes over it. (Behind the log's end damage shows in the number of the newest
-//! commit; in older segments when a page is read.)
+//! When it opens, the library reads the segments that were written since its last snapshot. A record that it
+//! cannot read it takes for the end of what matters in that segment and goes on without it, because an
+//! interrupted run leaves such records. A store that was closed has none, except behind the end of its log;
+//! so there every one is damage, and it is named before the library writes over it. (Behind the log's end
+//! damage shows in the number of the newest commit; in older segments when a page is read.)
 //!
-//! The format is that of the library's `pagecache/logger.rs`, version 0.34: a segment is a header and records one after the other.
+//! The format is that of the library's `pagecache/logger.rs`, version 0.34: a segment is a header and records
+//! one after the other.
 //!
 //! ```text
-//! segment = crc (u32) | lsn (u64) | stable lsn (u64)                 crc and both numbers with all bits but the sign's flipped
-//! record  = crc (u32) | kind (u8) | length | segment number | page | content       lengths and numbers of 1 to 9 bytes
+//! segment = crc (u32) | lsn (u64) | stable lsn (u64)
+//! record  = crc (u32) | kind (u8) | length | segment number | page | content
 //! ```
+//! Little-endian; a segment's two numbers with all bits but the highest flipped; a record's of 1 to 9 bytes each.
 
 use std::fs::File;
 use std::io;
@@ -117,7 +120,8 @@ fn first_unreadable(segment: &[u8], number: u64) -> Option<usize> {
     None
 }
 
-/// The kind and the length of the record at the beginning of `bytes`, if it is whole and belongs to the segment.
+/// The kind and the length of the record at the beginning of `bytes`, if it is whole and belongs to the
+/// segment.
 fn record(bytes: &[u8], segment: u64) -> Option<(u8, usize)> {
     let (crc, rest) = bytes.split_first_chunk()?;
     let (kind, after_kind) = rest.split_first()?;
@@ -133,7 +137,8 @@ fn record(bytes: &[u8], segment: u64) -> Option<(u8, usize)> {
     whole.then_some((*kind, crc.len() + header.len() + content.len()))
 }
 
-/// A number of one to nine bytes and what follows it (the variable-length integers of SQLite 4, but little-endian above three bytes).
+/// A number of one to nine bytes and what follows it (the variable-length integers of SQLite 4, but
+/// little-endian above three bytes).
 fn number(bytes: &[u8]) -> Option<(u64, &[u8])> {
     let (&first, rest) = bytes.split_first()?;
     let more = match first {
