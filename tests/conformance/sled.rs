@@ -218,7 +218,7 @@ fn a_damaged_log_is_named_and_nothing_is_lost_quietly() {
         (random >> 16) % length
     };
     let mut outcomes = std::collections::BTreeMap::<String, u32>::new();
-    for round in 0..24 {
+    for round in 0..16 {
         let damaged = tempfile::tempdir().unwrap();
         copy(if round % 2 == 0 { fresh.path() } else { indexed.path() }, damaged.path());
         let log = OpenOptions::new().read(true).write(true).open(damaged.path().join("db")).unwrap();

@@ -137,29 +137,31 @@ impl Trace {
     }
 }
 
+/// The call recorded at a place, and where its record ends. None at the end, and at a last record that was
+/// not written to its end because the program was gone.
 fn parse(bytes: &[u8], at: usize) -> io::Result<Option<(usize, Call)>> {
-    if at == bytes.len() {
-        return Ok(None);
-    }
-    let torn = || io::Error::new(io::ErrorKind::InvalidData, format!("the trace is torn at {at}"));
-    let header = bytes.get(at..at + HEADER_BYTES).ok_or_else(torn)?;
+    let Some(header) = bytes.get(at..at + HEADER_BYTES) else { return Ok(None) };
     let word =
         |index: usize| u32::from_le_bytes(header[index * 4..index * 4 + 4].try_into().unwrap()) as usize;
     let a = u64::from_le_bytes(header[16..24].try_into().unwrap());
     let path_end = at + HEADER_BYTES + word(1);
     let end = path_end + word(2);
-    let text = |range: Range<usize>| {
-        bytes.get(range).map(|text| String::from_utf8_lossy(text).into_owned()).ok_or_else(torn)
-    };
-    let path = text(at + HEADER_BYTES..path_end)?;
+    if end > bytes.len() {
+        return Ok(None);
+    }
+    let text = |range: Range<usize>| String::from_utf8_lossy(&bytes[range]).into_owned();
+    let path = text(at + HEADER_BYTES..path_end);
     let call = match word(0) {
         1 => Call::Create { path, directory: a == 1 },
         2 => Call::Write { path, offset: a, bytes: path_end..end },
         3 => Call::Truncate { path, length: a },
-        4 => Call::Rename { from: path, to: text(path_end..end)? },
+        4 => Call::Rename { from: path, to: text(path_end..end) },
         5 => Call::Remove { path },
         6 => Call::Sync { path, began: a },
-        _ => return Err(torn()),
+        kind => {
+            let what = format!("the trace has a record of kind {kind} at {at}");
+            return Err(io::Error::new(io::ErrorKind::InvalidData, what));
+        }
     };
     Ok(Some((end, call)))
 }

@@ -20,6 +20,7 @@ mod cache;
 mod chunk;
 mod files;
 mod open;
+mod stage;
 mod verify;
 
 use std::any::Any;
@@ -35,6 +36,7 @@ use sled::{Db, IVec};
 
 use self::cache::ControlRows;
 use self::files::{Acknowledged, Directory, Log};
+use self::stage::{Staged, State};
 use super::{
     Batch, CommitOutcome, EngineError, EngineStats, Key, Row, RowExpect, ScanPage, ScanRange, StorageEngine,
 };
@@ -90,22 +92,6 @@ struct Writer {
     directory: Directory,
     state: State,
     reserve_bytes: u64,
-}
-
-/// The engine's own row, changed by every commit.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-struct State {
-    /// The number of the newest commit.
-    commits: u64,
-    /// How many rows there are.
-    rows: u64,
-}
-
-/// A batch as the library shall apply it.
-struct Staged {
-    batch: sled::Batch,
-    operations: usize,
-    state: State,
 }
 
 impl SledEngine {
@@ -183,7 +169,7 @@ impl SledEngine {
         if !conflicts.is_empty() {
             return Ok(CommitOutcome::Conflict(conflicts));
         }
-        let staged = writer.stage(batch)?;
+        let staged = Staged::new(&writer.db, writer.state, batch)?;
         if batch.bytes() > LARGE_BATCH_BYTES {
             // The library reuses a segment once what it held was written elsewhere and two more segments were
             // begun. A large batch begins several: whatever the library's own thread has moved until now must
@@ -336,21 +322,6 @@ impl Writer {
         if self.directory.free_bytes()? < needed { Err(EngineError::Full) } else { Ok(()) }
     }
 
-    /// Turns a batch into what the library shall apply, and reads every row that it touches: a page that
-    /// cannot be read shows here, where nothing is applied yet, and not half way through.
-    fn stage(&self, batch: &Batch) -> Result<Staged, EngineError> {
-        let state = State { commits: self.state.commits + 1, rows: self.state.rows };
-        let mut staged = Staged { batch: sled::Batch::default(), operations: 0, state };
-        for (key, row) in &batch.put {
-            staged.put(&self.db, key, row)?;
-        }
-        for key in &batch.delete {
-            staged.delete(&self.db, key)?;
-        }
-        staged.insert(chunk::STATE_KEY.to_vec(), staged.state.to_bytes());
-        Ok(staged)
-    }
-
     fn make_durable(&self) -> Result<(), EngineError> {
         // Never `flush_async`: it deadlocks for good at seven concurrent callers (sled issue 1412).
         self.db.flush().map_err(|error| failed("writing the log", error))?;
@@ -358,87 +329,8 @@ impl Writer {
     }
 }
 
-impl Staged {
-    fn put(&mut self, db: &Db, key: &Key, row: &Row) -> Result<(), EngineError> {
-        let chunk::Pieces { head, chunks } = chunk::split(row).ok_or_else(too_large)?;
-        let old = stored(db, key)?;
-        let stale = old.as_ref().map_or(Ok(0), |head| chunk::chunks_of(head))?;
-        self.state.rows += u64::from(old.is_none());
-        self.insert(chunk::head_key(key), head);
-        let mut kept = 0;
-        for bytes in chunks {
-            let at = chunk::chunk_key(key, kept);
-            touch(db, &at)?;
-            self.insert(at, bytes.to_vec());
-            kept += 1;
-        }
-        self.remove_chunks(db, key, kept..stale)
-    }
-
-    fn delete(&mut self, db: &Db, key: &Key) -> Result<(), EngineError> {
-        let Some(head) = stored(db, key)? else { return Ok(()) };
-        self.state.rows = self.state.rows.saturating_sub(1);
-        self.operations += 1;
-        self.batch.remove(chunk::head_key(key));
-        self.remove_chunks(db, key, 0..chunk::chunks_of(&head)?)
-    }
-
-    fn remove_chunks(
-        &mut self,
-        db: &Db,
-        key: &Key,
-        indexes: std::ops::Range<u32>,
-    ) -> Result<(), EngineError> {
-        for index in indexes {
-            let at = chunk::chunk_key(key, index);
-            touch(db, &at)?;
-            self.operations += 1;
-            self.batch.remove(at);
-        }
-        Ok(())
-    }
-
-    fn insert(&mut self, at: Vec<u8>, bytes: Vec<u8>) {
-        self.operations += 1;
-        self.batch.insert(at, bytes);
-    }
-}
-
-/// Version of the layout of the tree.
-const FORMAT: u8 = 1;
-
-impl State {
-    fn to_bytes(self) -> Vec<u8> {
-        let mut bytes = vec![FORMAT];
-        bytes.extend_from_slice(&self.commits.to_be_bytes());
-        bytes.extend_from_slice(&self.rows.to_be_bytes());
-        bytes
-    }
-
-    fn from_bytes(bytes: &[u8]) -> Result<Self, EngineError> {
-        let Some((&FORMAT, rest)) = bytes.split_first() else {
-            let found = bytes.first().copied().unwrap_or_default();
-            let why = format!(
-                "it has version {found} of the engine's layout, and this program knows version {FORMAT}"
-            );
-            return Err(EngineError::Refused { why });
-        };
-        let both = rest.split_at_checked(8).and_then(|(commits, rows)| {
-            Some((u64::from_be_bytes(commits.try_into().ok()?), u64::from_be_bytes(rows.try_into().ok()?)))
-        });
-        let (commits, rows) = both
-            .ok_or_else(|| EngineError::Corrupt { what: "the engine's own row is malformed".to_owned() })?;
-        Ok(Self { commits, rows })
-    }
-}
-
 fn stored(db: &Db, key: &Key) -> Result<Option<IVec>, EngineError> {
     db.get(chunk::head_key(key)).map_err(|error| failed("reading", error))
-}
-
-/// Has the library read the page in which `at` stands or would stand.
-fn touch(db: &Db, at: &[u8]) -> Result<(), EngineError> {
-    db.contains_key(at).map(|_| ()).map_err(|error| failed("reading", error))
 }
 
 /// Has old versions of pages freed: a single writer hardly drives the collector (1.9 GB held after a load
@@ -476,11 +368,6 @@ fn is_panic(error: &EngineError) -> bool {
 /// Names the panic of a call that only reads: the library could not make sense of its files.
 fn as_damage(error: EngineError) -> EngineError {
     if is_panic(&error) { EngineError::Corrupt { what: error.to_string() } } else { error }
-}
-
-fn too_large() -> EngineError {
-    let source = io::Error::new(ErrorKind::InvalidInput, "a row of 4 GiB or more");
-    EngineError::Io { operation: "splitting a row", source }
 }
 
 /// Names an error of the library.

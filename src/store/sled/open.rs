@@ -101,8 +101,8 @@ fn begin(db: &Db, log: &Log) -> Result<State, EngineError> {
 
 fn rolled_back(found: u64, acknowledged: u64) -> EngineError {
     let what = format!(
-        "the newest commit in its log is {found}, but commit {acknowledged} was acknowledged: the end of the log is damaged, or an \
-         older file was put in its place"
+        "the newest commit in its log is {found}, but commit {acknowledged} was acknowledged: the end of the \
+         log is damaged, or an older file was put in its place"
     );
     EngineError::Corrupt { what }
 }

@@ -13,7 +13,8 @@
 //! segment = crc (u32) | lsn (u64) | stable lsn (u64)
 //! record  = crc (u32) | kind (u8) | length | segment number | page | content
 //! ```
-//! Little-endian; a segment's two numbers with all bits but the highest flipped; a record's of 1 to 9 bytes each.
+//! Little-endian; a segment's two numbers with all bits but the highest flipped; a record's of 1 to 9 bytes
+//! each.
 
 use std::fs::File;
 use std::io;
