@@ -181,6 +181,7 @@ fn an_open_loop_keeps_its_rate() {
     ];
     let report = strongroom(fake.dir(), words).ok().json();
     assert_eq!(report["operations"].as_u64().unwrap() + report["not_started"].as_u64().unwrap(), 200);
+    assert_eq!(report["by_operation"]["write"]["operations"], report["operations"]);
     assert_eq!(report["loop_kind"], "open");
 }
 
