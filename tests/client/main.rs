@@ -4,6 +4,7 @@
 #[cfg(feature = "rmcp")]
 mod bench;
 mod calls;
+mod control;
 mod failures;
 mod fake;
 #[cfg(feature = "rmcp")]
