@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex};
 
 use futures_util::Stream;
 use prost::Message;
-use strongroom::client::{Builder, Strongroom};
+use strongroom::client::{Builder, CreateSession, SessionHandle, Strongroom};
 use strongroom::proto::v1::admin_service_server::AdminServiceServer;
 use strongroom::proto::v1::context_service_server::{ContextService, ContextServiceServer};
 use strongroom::proto::v1::{self, expectation::Condition};
@@ -167,6 +167,12 @@ impl Fake {
 
     pub fn client(&self) -> Strongroom {
         self.builder().build().unwrap()
+    }
+
+    /// A new session without an owner.
+    pub async fn session(&self) -> SessionHandle {
+        let tenant = self.client().tenant("demo").unwrap();
+        tenant.create_session(CreateSession::default()).await.unwrap().into_inner()
     }
 }
 
