@@ -10,4 +10,8 @@ mod site;
 
 mod batches;
 mod entries;
+mod events;
+mod hidden;
+mod repeat;
 mod sessions;
+mod watch;
