@@ -546,6 +546,38 @@ fn banned_offences(lock: &str) -> Vec<String> {
         .collect()
 }
 
+/// The format's text names every kind, table and label that the sources declare.
+fn format_offences(format: &str, kinds: &str, tables: &str, labels: &str) -> Vec<String> {
+    let declared = |source: &str, item: &str| -> Vec<(String, String)> {
+        let body = source.split_once(item).map_or("", |(_, rest)| rest.split("\n}").next().unwrap());
+        let pairs = body.lines().filter_map(|line| line.trim().strip_suffix(',')?.split_once(" = "));
+        pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
+    };
+    let mut wanted = Vec::new();
+    for (name, number) in declared(kinds, "pub enum Kind {") {
+        wanted.push(format!("| {number} | `{name}`"));
+    }
+    for (_, tag) in declared(tables, "pub enum Table {") {
+        wanted.push(format!("| `{}` ‖", tag.trim_start_matches("b'").trim_end_matches('\'')));
+    }
+    for line in labels.lines().filter(|line| line.contains("const ") && line.contains(": &str = ")) {
+        wanted.push(line.split('"').nth(1).unwrap().to_owned());
+    }
+    assert!(wanted.len() > 3, "the declarations were not found");
+    let missing = wanted.into_iter().filter(|text| !format.contains(text));
+    missing.map(|text| format!("docs/format.md does not have {text}")).collect()
+}
+
+/// A name in backticks with three underscores or more is a test, and must be one.
+fn cited_tests_offences(document: &str, sources: &[Source]) -> Vec<String> {
+    let is_test = |name: &&str| {
+        name.matches('_').count() >= 3 && name.bytes().all(|b| b == b'_' || b.is_ascii_alphanumeric())
+    };
+    let cited: Vec<_> = document.split('`').skip(1).step_by(2).filter(is_test).collect();
+    let exists = |name: &str| sources.iter().any(|source| source.code.contains(&format!("fn {name}(")));
+    cited.into_iter().filter(|name| !exists(name)).map(|name| format!("there is no test {name}")).collect()
+}
+
 fn package() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
@@ -640,6 +672,19 @@ fn decisions_are_numbered_without_gaps() {
 #[test]
 fn no_banned_crate_is_locked() {
     none("crates", &banned_offences(&fs::read_to_string(package().join("Cargo.lock")).unwrap()));
+}
+
+#[test]
+fn the_format_names_every_kind_table_and_label() {
+    let read = |path: &str| fs::read_to_string(package().join(path)).unwrap();
+    let (kinds, tables) = (read("src/crypto/record.rs"), read("src/store/layout.rs"));
+    none("format", &format_offences(&read("docs/format.md"), &kinds, &tables, &read("src/crypto/label.rs")));
+}
+
+#[test]
+fn the_threat_model_cites_tests_that_exist() {
+    let document = fs::read_to_string(package().join("docs/threat-model.md")).unwrap();
+    none("threat model", &cited_tests_offences(&document, &sources()));
 }
 
 /// The rules themselves.
@@ -806,5 +851,25 @@ mod rules {
     fn a_banned_crate_in_the_lock_file_is_found() {
         let lock = "[[package]]\nname = \"ring\"\n[[package]]\nname = \"aws-lc-rs\"\n";
         assert_eq!(banned_offences(lock), ["Cargo.lock: aws-lc-rs is banned"]);
+    }
+
+    #[test]
+    fn what_the_format_forgets_is_found() {
+        let kinds = "pub enum Kind {\n    /// A.\n    Entry = 20,\n    Event = 24,\n}";
+        let tables = "pub enum Table {\n    Meta = b'M',\n}";
+        let labels = "pub(super) const RECORD: &str = \"strongroom/v1\";";
+        let whole = "| 20 | `Entry` | | 24 | `Event` |\n| `M` ‖ \"format\"\nstrongroom/v1";
+        assert_eq!(format_offences(whole, kinds, tables, labels), [""; 0]);
+        for part in ["| 20 | `Entry`", "| `M` ‖", "strongroom/v1"] {
+            let found = format_offences(&whole.replace(part, ""), kinds, tables, labels);
+            assert_eq!(found, [format!("docs/format.md does not have {part}")]);
+        }
+    }
+
+    #[test]
+    fn a_cited_test_that_is_gone_is_found() {
+        let sources = source("src/a.rs", "#[test]\nfn a_row_does_not_open() {}");
+        let document = "shown by `a_row_does_not_open`, `a_row_that_is_gone` and `RLIMIT_MEMLOCK`";
+        assert_eq!(cited_tests_offences(document, &sources), ["there is no test a_row_that_is_gone"]);
     }
 }

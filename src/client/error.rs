@@ -108,7 +108,7 @@ pub enum Origin {
     Server,
     /// No connection could be made; the request was not sent.
     NotConnected,
-    /// The connection closed before the request was sent on it.
+    /// The connection went away before the server took the request up: it was not sent, or the server said so.
     NotSent,
     /// The connection broke; whether the server did the work is not known.
     Broken,
@@ -294,7 +294,7 @@ impl CallError {
         let details = status.get_error_details();
         let known = details.error_info().filter(|found| found.domain == DOMAIN);
         Self {
-            code: if origin == Origin::Server { status.code() } else { Code::Unavailable },
+            code: code(status, origin),
             reason: known.map_or(ErrorReason::Unspecified, |found| reason(&found.reason)),
             message: message(status, origin),
             violations: details.bad_request().map_or_else(Vec::new, violations),
@@ -388,15 +388,34 @@ fn origin(status: &Status) -> Origin {
     let mut cause = status.source();
     let mut origin = if cause.is_some() { Origin::Broken } else { Origin::Server };
     while let Some(error) = cause {
+        if error.is::<tonic::TimeoutExpired>() {
+            return Origin::Deadline;
+        }
         if error.is::<tonic::ConnectError>() {
             return Origin::NotConnected;
         }
-        if error.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_canceled) {
+        let canceled = error.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_canceled);
+        if canceled || error.downcast_ref::<h2::Error>().is_some_and(untouched) {
             origin = Origin::NotSent;
         }
         cause = error.source();
     }
     origin
+}
+
+/// Whether HTTP/2 promises that the server did nothing (RFC 9113, section 8.7): the stream is above the last one that a
+/// graceful GOAWAY names, or it was refused.
+fn untouched(error: &h2::Error) -> bool {
+    let farewell = error.is_go_away() && error.is_remote() && error.reason() == Some(h2::Reason::NO_ERROR);
+    farewell || error.reason() == Some(h2::Reason::REFUSED_STREAM)
+}
+
+fn code(status: &Status, origin: Origin) -> Code {
+    match origin {
+        Origin::Server => status.code(),
+        Origin::Deadline => Code::DeadlineExceeded,
+        Origin::NotConnected | Origin::NotSent | Origin::Broken => Code::Unavailable,
+    }
 }
 
 fn message(status: &Status, origin: Origin) -> String {
@@ -405,8 +424,9 @@ fn message(status: &Status, origin: Origin) -> String {
     }
     let mut text = match origin {
         Origin::NotConnected => "cannot connect".to_owned(),
-        Origin::NotSent => "the connection closed before the request was sent".to_owned(),
-        Origin::Server | Origin::Broken | Origin::Deadline => "the connection broke".to_owned(),
+        Origin::NotSent => "the connection closed before the request was taken up".to_owned(),
+        Origin::Deadline => return "no answer before the deadline".to_owned(),
+        Origin::Server | Origin::Broken => "the connection broke".to_owned(),
     };
     let mut deepest = status.source();
     while let Some(next) = deepest.and_then(Error::source) {

@@ -42,6 +42,8 @@ mod lease;
 mod link;
 mod page;
 mod retry;
+#[cfg(feature = "rmcp")]
+mod rmcp;
 mod session;
 mod tenant;
 mod token;
@@ -59,6 +61,8 @@ pub use error::{CallError, ClientError, ErrorReason, FieldViolation, Origin};
 pub use events::{AppendEvents, Event, EventStream, Events, NewEvent};
 pub use lease::Lease;
 pub use retry::Retries;
+#[cfg(feature = "rmcp")]
+pub use rmcp::{RmcpStore, RmcpStoreError};
 pub use session::{Session, SessionHandle, UpdateSession};
 pub use tenant::{CreateSession, Tenant};
 pub use watch::{EntryChange, Watch, WatchStream, WatchUpdate};

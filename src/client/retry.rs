@@ -52,15 +52,17 @@ impl Retries {
     }
 }
 
-/// The budget that all calls of one client share: a failure costs 1, a success earns 0.1, and there are retries only
-/// while more than half of the 10 is left.
+/// The budget that all calls of one client share: a refusal by the server costs 1, a success earns 0.1, and there are
+/// retries only while more than half of the 100 is left. 100 and not 10, so that the refusals of one server that drains,
+/// which all calls in flight get at once, do not use it up. Lost connections cost nothing: the pauses between connects
+/// hold back what they could do.
 #[derive(Debug)]
 pub(super) struct Budget {
     thousandths: AtomicU32,
 }
 
 impl Budget {
-    const FULL: u32 = 10_000;
+    const FULL: u32 = 100_000;
     const FAILURE: u32 = 1_000;
     const SUCCESS: u32 = 100;
 
@@ -72,8 +74,8 @@ impl Budget {
         self.change(|left| (left + Self::SUCCESS).min(Self::FULL));
     }
 
-    /// Notes a failure and says whether a retry is still affordable.
-    pub(super) fn failed(&self) -> bool {
+    /// Notes a refusal and says whether a retry is still affordable.
+    pub(super) fn refused(&self) -> bool {
         self.change(|left| left.saturating_sub(Self::FAILURE)) > Self::FULL / 2
     }
 
@@ -95,18 +97,28 @@ pub(super) struct Attempts<'a> {
     retries: &'a Retries,
     budget: &'a Budget,
     failed: u32,
+    unsent: u32,
 }
+
+/// How often a call is sent again because the server had not taken it up; these attempts count for nothing else.
+const UNSENT: u32 = 10;
+/// Pause before the first of those: time for the dead connection to be noticed everywhere.
+const UNSENT_PAUSE: Duration = Duration::from_millis(1);
 
 impl<'a> Attempts<'a> {
     pub(super) const fn new(retries: &'a Retries, budget: &'a Budget) -> Self {
-        Self { retries, budget, failed: 0 }
+        Self { retries, budget, failed: 0, unsent: 0 }
     }
 
     /// How long to wait before the next attempt; `None` when `error` is final.
     pub(super) fn pause(&mut self, error: &CallError) -> Option<Duration> {
         let wait = retryable(error)?;
+        if error.origin() == Origin::NotSent && self.unsent < UNSENT && self.retries.attempts > 1 {
+            self.unsent += 1;
+            return Some(jitter(UNSENT_PAUSE.saturating_mul(1 << self.unsent)));
+        }
         self.failed = self.failed.saturating_add(1);
-        let affordable = self.budget.failed();
+        let affordable = error.origin() != Origin::Server || self.budget.refused();
         let waiting = self.retries.wait_for_connection && error.origin() == Origin::NotConnected;
         if !waiting && (!affordable || self.failed >= self.retries.attempts) {
             return None;
@@ -157,11 +169,11 @@ mod tests {
     #[test]
     fn the_budget_ends_retries_and_successes_restore_them() {
         let budget = Budget::new();
-        assert_eq!((0..10).filter(|_| budget.failed()).count(), 4);
-        for _ in 0..100 {
+        assert_eq!((0..100).filter(|_| budget.refused()).count(), 49);
+        for _ in 0..520 {
             budget.succeeded();
         }
-        assert!(budget.failed());
+        assert!(budget.refused());
     }
 
     #[test]

@@ -134,7 +134,7 @@ fn identify(core: &Core) -> Around<Identify> {
 
 /// The routes of the data, the admin and the health port.
 fn routes(core: &Core, health: HealthServer<impl Health>) -> Result<[Routes; 3], ServerError> {
-    let MessageLimits { request, response } = MessageLimits::default();
+    let MessageLimits { request, response, .. } = MessageLimits::default();
     let context = ContextServiceServer::new(Context::new(Arc::clone(&core.service)))
         .max_decoding_message_size(request)
         .max_encoding_message_size(response);

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use super::registry::{Counter, Gauge, Histogram, Render, head, sample};
+use super::registry::{CopiedHistogram, Counter, Gauge, Histogram, Render, head, sample};
 use crate::model::Duration;
 
 /// Declares a struct whose fields are metrics, and how it is rendered. A field's documentation is its help text.
@@ -49,6 +49,8 @@ metrics! {
     /// Calls that the caller was not permitted to make.
     denials: Counter = "strongroom_authorization_denials_total", Counter::default();
 
+    /// Time that the engine took for a group, until it was durable.
+    commit_seconds: CopiedHistogram = "strongroom_commit_seconds", CopiedHistogram::default();
     /// Groups committed.
     commit_groups: Counter = "strongroom_commit_groups_total", Counter::default();
     /// Operations committed. Divided by the groups: how many shared one flush.

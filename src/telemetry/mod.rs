@@ -33,7 +33,7 @@ use tracing_subscriber::{Layer, Registry, fmt};
 
 use crate::config::{Log, LogFormat};
 
-pub use registry::{Counter, Gauge, Histogram};
+pub use registry::{CopiedHistogram, Counter, Gauge, Histogram};
 
 /// Why logging could not be set up.
 #[derive(Debug, thiserror::Error)]

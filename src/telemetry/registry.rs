@@ -4,6 +4,7 @@
 
 use std::fmt::Write as _;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Mutex, PoisonError};
 
 use crate::model::Duration;
 
@@ -88,6 +89,19 @@ impl Histogram {
     }
 }
 
+/// A distribution of durations that another module counts, copied in when a scrape begins. It has no sum.
+#[derive(Debug, Default)]
+pub struct CopiedHistogram(Mutex<Vec<(u64, u64)>>, AtomicU64);
+
+impl CopiedHistogram {
+    /// Takes over the counts of all buckets so far: `bounds_ms` in milliseconds, ascending, and one count more than bounds.
+    pub fn copy(&self, bounds_ms: &[u64], counts: &[u64]) {
+        let bounded = bounds_ms.iter().copied().zip(counts.iter().copied()).collect();
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = bounded;
+        self.1.store(counts.iter().sum(), Relaxed);
+    }
+}
+
 /// Microseconds as seconds, without the zeros at the end.
 fn seconds(micros: u64) -> String {
     let text = format!("{}.{:06}", micros / 1_000_000, micros % 1_000_000);
@@ -132,6 +146,24 @@ impl Render for Histogram {
         }
         sample(out, &format!("{name}_sum"), labels, &seconds(self.sum.load(Relaxed)));
         sample(out, &format!("{name}_count"), labels, &count.to_string());
+    }
+}
+
+impl Render for CopiedHistogram {
+    const KIND: &'static str = "histogram";
+
+    fn samples(&self, out: &mut String, name: &str, labels: &str) {
+        let bucket_name = format!("{name}_bucket");
+        let buckets = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut count = 0;
+        for (bound_ms, bucket) in buckets.iter() {
+            count += bucket;
+            let bound = seconds(bound_ms.saturating_mul(1000));
+            sample(out, &bucket_name, &format!("{labels}le=\"{bound}\","), &count.to_string());
+        }
+        let all = self.1.load(Relaxed).to_string();
+        sample(out, &bucket_name, &format!("{labels}le=\"+Inf\","), &all);
+        sample(out, &format!("{name}_count"), labels, &all);
     }
 }
 
@@ -182,6 +214,15 @@ mod tests {
         ] {
             assert!(text.lines().any(|found| found == line), "{line} in\n{text}");
         }
+    }
+
+    #[test]
+    fn a_copied_histogram_shows_what_was_copied_last() {
+        let histogram = CopiedHistogram::default();
+        histogram.copy(&[1, 2], &[1, 1, 1]);
+        histogram.copy(&[1, 2, 1000], &[3, 0, 2, 1]);
+        let wanted = "m_bucket{le=\"0.001\"} 3\nm_bucket{le=\"0.002\"} 3\nm_bucket{le=\"1\"} 5\nm_bucket{le=\"+Inf\"} 6\nm_count 6\n";
+        assert_eq!(text(&histogram, ""), wanted);
     }
 
     #[test]

@@ -219,6 +219,41 @@ fn without_fdatasync_acknowledged_batches_are_lost() {
     assert!(!lost.is_empty());
 }
 
+const EIO: i32 = 5;
+const ENOSPC: i32 = 28;
+
+/// Each failing call, from the first that opening makes to those late in a run: the engine stops, and nothing that it acknowledged is lost.
+#[test]
+fn a_failing_disk_stops_the_engine_and_loses_nothing() {
+    let Some(bench) = Bench::new() else { return };
+    let (root, mut random, mut stops) = (bench.at("store"), Random::new(bench.seed), 0);
+    for (kind, calls) in [(Fails::Write, 110), (Fails::Sync, 60)] {
+        for (round, errno) in [EIO, ENOSPC, EIO, ENOSPC, EIO].into_iter().enumerate() {
+            // The first round fails at once, the others anywhere.
+            let number = 1 + if round == 0 { 0 } else { random.below(calls) as u32 };
+            Directory::default().write(&root).unwrap();
+            let life = bench.run(&root, |command| Shim::fail(command, kind, number, errno));
+            let said = life.said.lines().find_map(|line| line.split_once("CHILD ")).unwrap().1;
+            let case =
+                format!("{kind:?} {number} fails with {errno} after {} batches: {said}", life.acks.len());
+            assert!(is_failure(said, errno), "{case}");
+            stops += u32::from(said.starts_with("stopped"));
+            let acknowledged = life.acknowledged(u64::MAX);
+            let found = check(&root, bench.seed, acknowledged);
+            assert!(found.is_ok(), "{case}: {}", found.unwrap_err());
+            println!("{case}");
+        }
+    }
+    assert!(stops >= 4, "only {stops} of 10 failed in a commit");
+}
+
+/// A child either was told of the failure by a commit, after which nothing was answered, or could not open or close.
+fn is_failure(said: &str, errno: i32) -> bool {
+    let named = said.contains(&format!("code: {errno}"));
+    let stopped = said.starts_with("stopped [true, true, true, true, true]: Io");
+    named && (stopped || said.starts_with("not opened: Io") || said.starts_with("not closed: Io"))
+}
+
 #[test]
 #[ignore = "the other process of other tests"]
 fn writing_child() {

@@ -31,7 +31,7 @@ async fn a_handler_finds_peer_id_and_deadline_in_its_request() {
 
 #[tokio::test]
 async fn a_request_of_the_largest_size_passes_and_one_above_names_the_limit() {
-    let messages = MessageLimits { request: 100_000, response: 1 << 20 };
+    let messages = MessageLimits { request: 100_000, ..Default::default() };
     let server = Server::start(Plan { messages, ..Plan::default() }).await;
     let overhead = prost::Message::encoded_len(&put("echo", 99_000)) - 99_000;
     let fits = soon(server.client().put_entry(put("echo", 100_000 - overhead))).await.unwrap();
@@ -58,8 +58,24 @@ async fn an_oversize_request_is_refused_by_its_prefix_alone() {
 }
 
 #[tokio::test]
+async fn requests_that_are_too_large_together_are_refused_until_one_is_answered() {
+    let messages = MessageLimits { in_flight: 1 << 20, ..Default::default() };
+    let server = Server::start(Plan { messages, ..Plan::default() }).await;
+    let mut client = server.client();
+    let waiting = tokio::spawn(async move { client.put_entry(put("wait", 700_000)).await });
+    until("the first is at work", || server.service.running() == 1).await;
+    let status = soon(server.client().put_entry(put("echo", 700_000))).await.unwrap_err();
+    assert_eq!((status.code(), reason(&status).as_str()), (Code::ResourceExhausted, "OVERLOADED"));
+    assert!(status.get_error_details().retry_info().is_some());
+    soon(server.client().put_entry(put("echo", 100_000))).await.expect("there is room for a small one");
+    server.service.gate.add_permits(1);
+    soon(waiting).await.unwrap().unwrap();
+    soon(server.client().put_entry(put("echo", 700_000))).await.expect("there is room again");
+}
+
+#[tokio::test]
 async fn a_response_that_is_too_large_is_replaced_by_an_error() {
-    let messages = MessageLimits { request: 1 << 20, response: 50_000 };
+    let messages = MessageLimits { response: 50_000, ..Default::default() };
     let server = Server::start(Plan { messages, ..Plan::default() }).await;
     soon(server.client().read_entry(read(49_000))).await.unwrap();
     let status = soon(server.client().read_entry(read(50_001))).await.unwrap_err();

@@ -31,7 +31,6 @@ pub const ENHANCE_YOUR_CALM: u32 = 11;
 #[derive(Debug)]
 pub struct Frame {
     pub kind: u8,
-    pub flags: u8,
     pub stream: u32,
     pub payload: Vec<u8>,
 }
@@ -79,6 +78,11 @@ impl Raw {
         Self { stream }
     }
 
+    /// The server's own certificate.
+    pub fn certificate(&self) -> Vec<u8> {
+        self.stream.get_ref().1.peer_certificates().unwrap()[0].to_vec()
+    }
+
     pub async fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.stream.write_all(bytes).await?;
         self.stream.flush().await
@@ -87,10 +91,10 @@ impl Raw {
     pub async fn receive(&mut self) -> io::Result<Frame> {
         let mut head = [0; 9];
         self.stream.read_exact(&mut head).await?;
-        let [a, b, c, kind, flags, stream @ ..] = head;
+        let [a, b, c, kind, _flags, stream @ ..] = head;
         let mut payload = vec![0; u32::from_be_bytes([0, a, b, c]) as usize];
         self.stream.read_exact(&mut payload).await?;
-        Ok(Frame { kind, flags, stream: u32::from_be_bytes(stream), payload })
+        Ok(Frame { kind, stream: u32::from_be_bytes(stream), payload })
     }
 
     /// The first frame that is `wanted`; what comes before is passed over.

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use rustls::version::{TLS12, TLS13};
@@ -9,7 +10,7 @@ use strongroom::api::transport::{ClientAuth, ConnectionLimits, Reload, TlsError,
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-use crate::raw::PREFACE;
+use crate::raw::{PREFACE, Raw};
 use crate::setup::{Authority, PATIENCE, Plan, Server, put, soon, until};
 
 fn hurried() -> Plan {
@@ -25,8 +26,7 @@ async fn until_closed(mut stream: impl tokio::io::AsyncRead + Unpin) {
 
 /// The certificate that a new connection is shown.
 async fn shown(server: &Server) -> Vec<u8> {
-    let stream = server.connect().await.unwrap();
-    stream.get_ref().1.peer_certificates().unwrap()[0].to_vec()
+    Raw::open(server).await.certificate()
 }
 
 #[tokio::test]
@@ -139,7 +139,8 @@ async fn refusal(server: &Server, issuer: Option<&Authority>) -> &'static str {
 #[tokio::test]
 async fn a_certificate_is_replaced_under_load_and_no_call_fails() {
     let server = Server::start(Plan::default()).await;
-    let watch = tokio::spawn(server.tls.clone().watch(Duration::from_millis(5), server.shutdown.clone()));
+    let watch =
+        tokio::spawn(Arc::clone(&server.tls).watch(Duration::from_millis(5), server.shutdown.clone()));
     let mut seen = vec![shown(&server).await];
     for _ in 0..5 {
         server.authority.renew();
@@ -163,7 +164,8 @@ async fn a_certificate_is_replaced_under_load_and_no_call_fails() {
 #[tokio::test]
 async fn a_broken_file_leaves_the_last_good_certificate_in_use() {
     let server = Server::start(Plan::default()).await;
-    let watch = tokio::spawn(server.tls.clone().watch(Duration::from_millis(5), server.shutdown.clone()));
+    let watch =
+        tokio::spawn(Arc::clone(&server.tls).watch(Duration::from_millis(5), server.shutdown.clone()));
     let good = shown(&server).await;
     std::fs::write(server.authority.path("server.pem"), "-----BEGIN CERTIFICATE-----\nAAAA").unwrap();
     until("the fault is noticed", || server.tls.fault().is_some()).await;

@@ -23,6 +23,7 @@ mod correlate;
 mod deadline;
 mod framing;
 mod in_flight;
+mod memory;
 mod methods;
 mod protocol;
 
@@ -109,13 +110,13 @@ pub struct Stack {
     methods: Arc<Methods>,
     correlate: Correlate,
     in_flight: InFlight,
-    messages: MessageLimits,
+    protocol: Protocol,
     ceiling: Duration,
 }
 
 impl Stack {
     /// Takes what is particular to an installation: the methods that are served, how ids are made for requests that bring
-    /// none, the bounds. `in_flight` is shared by the listeners of one server; `ceiling` is the longest that a call may take.
+    /// none, the bounds. `ceiling` is the longest that a call may take. The services that one stack wraps count together.
     pub fn new(
         methods: Arc<Methods>,
         mint: impl Fn() -> [u8; 16] + Send + Sync + 'static,
@@ -124,14 +125,14 @@ impl Stack {
         ceiling: Duration,
     ) -> Self {
         let correlate = Correlate::new(Arc::clone(&methods), mint);
-        Self { methods, correlate, in_flight, messages, ceiling }
+        Self { methods, correlate, in_flight, protocol: Protocol::new(messages), ceiling }
     }
 
     /// Wraps `service`.
     pub fn around<S: Rpc>(&self, service: S) -> impl Rpc + use<S> {
         let service = Around(Deadlines::new(Arc::clone(&self.methods), self.ceiling)).layer(service);
         let service = Around(self.in_flight.clone()).layer(service);
-        let service = Around(Protocol::new(self.messages)).layer(service);
+        let service = Around(self.protocol.clone()).layer(service);
         let service = Around(Contain).layer(service);
         Around(self.correlate.clone()).layer(service)
     }

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Bytes, BytesMut};
@@ -12,28 +13,31 @@ use tonic::body::Body;
 use tonic::{Code, Status};
 
 use super::framing::{Framing, Refused};
+use super::memory::{Claim, Memory};
 use super::{Rpc, Step, body, proceed};
 use crate::api::status::{invalid_field, status};
-use crate::model::limits::{BATCH_VALUE_BYTES, MESSAGE_OVERHEAD_BYTES};
+use crate::model::limits::{BATCH_VALUE_BYTES, COMMIT_QUEUE_BYTES, MESSAGE_OVERHEAD_BYTES};
 use crate::proto::v1::ErrorReason;
 
 /// Chunks below this are copied together: each costs more to keep apart than its content.
 const SMALL_CHUNK_BYTES: usize = 4 << 10;
 
-/// The largest messages, without their prefix.
+/// How large messages may be, without their prefix.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MessageLimits {
     /// Of one message of a request, in bytes.
     pub request: usize,
     /// Of one message of a response, in bytes.
     pub response: usize,
+    /// Of all requests in flight together, in bytes.
+    pub in_flight: usize,
 }
 
 impl Default for MessageLimits {
-    /// The largest batch of values in both directions.
+    /// The largest batch of values in both directions, and as much of requests as may wait for the committer.
     fn default() -> Self {
         let largest = BATCH_VALUE_BYTES + MESSAGE_OVERHEAD_BYTES;
-        Self { request: largest, response: largest }
+        Self { request: largest, response: largest, in_flight: COMMIT_QUEUE_BYTES }
     }
 }
 
@@ -45,20 +49,23 @@ impl Default for MessageLimits {
 /// * A body that ends within a message, or holds none, is INVALID_ARGUMENT.
 ///
 /// A message goes on to its handler when all of it is there. tonic reserves what a prefix *announces*; so a caller who
-/// announces 16 MiB and sends nothing holds five bytes of ours and not sixteen million.
+/// announces 16 MiB and sends nothing holds five bytes of ours and not sixteen million. What has arrived of all requests
+/// together is bounded, until they are answered; what is above is refused with OVERLOADED. That holds for callers who have
+/// not shown yet who they are.
 ///
 /// The generated servers bring limits of their own (4 MiB, OUT_OF_RANGE); they are built with
 /// `max_decoding_message_size(usize::MAX)`, so that this is the one limit.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Protocol {
     limits: MessageLimits,
+    memory: Memory,
 }
 
 impl Protocol {
-    /// Takes the largest messages.
+    /// Takes the bounds. Clones count together.
     #[must_use]
     pub fn new(limits: MessageLimits) -> Self {
-        Self { limits }
+        Self { limits, memory: Memory::new(limits.in_flight) }
     }
 }
 
@@ -70,7 +77,10 @@ impl Step for Protocol {
         if let Err(refusal) = check_encoding(request.headers()) {
             return refusal.into_http();
         }
-        let request = request.map(|inner| Body::new(Gathered::new(inner, self.limits.request)));
+        // Held until there is an answer, though the body is gone by then: what was decoded from it is not.
+        let claim = self.memory.claim();
+        let gathered = |inner| Gathered::new(inner, self.limits.request, Arc::clone(&claim));
+        let request = request.map(|inner| Body::new(gathered(inner)));
         let response = proceed(next, request).await;
         if is_bare_unimplemented(response.headers()) {
             return no_such_method().into_http();
@@ -140,6 +150,7 @@ fn refused(why: Refused, what: &str, limit: usize) -> Status {
 struct Gathered {
     inner: Body,
     limit: usize,
+    claim: Arc<Claim>,
     framing: Framing,
     /// Parts of the message that is not complete.
     held: Vec<Bytes>,
@@ -150,15 +161,20 @@ struct Gathered {
 }
 
 impl Gathered {
-    fn new(inner: Body, limit: usize) -> Self {
+    fn new(inner: Body, limit: usize, claim: Arc<Claim>) -> Self {
         let (held, small, ready) = (Vec::new(), BytesMut::new(), VecDeque::new());
-        Self { inner, limit, framing: Framing::default(), held, small, ready }
+        Self { inner, limit, claim, framing: Framing::default(), held, small, ready }
     }
 
     fn take(&mut self, mut chunk: Bytes) -> Result<(), Status> {
         while !chunk.is_empty() {
+            if !self.framing.is_within() {
+                // The message before was taken: a stream holds one message at a time.
+                self.claim.clear();
+            }
             let advance = self.framing.advance(&chunk, self.limit);
             let advance = advance.map_err(|why| refused(why, "request", self.limit))?;
+            self.claim.add(advance.bytes)?;
             self.hold(chunk.split_to(advance.bytes));
             if advance.ends {
                 self.settle();

@@ -96,7 +96,8 @@ impl<S: Rpc> Shared<S> {
         closing.cancel();
         connection.as_mut().graceful_shutdown();
         tokio::select! {
-            ended = connection => self.note(&ended),
+            // Many a client closes the socket as soon as it sees the GOAWAY, so that an error means nothing any more.
+            _ = connection => {}
             () = sleep(grace) => { self.counters.severed.add_one(); }
             () = self.sever.cancelled() => { self.counters.severed.add_one(); }
         }

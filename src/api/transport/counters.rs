@@ -43,7 +43,7 @@ counters! {
     closed,
     /// Those of them that were asked to close because of their age.
     aged,
-    /// Those of them that ended by an error: of the protocol, of a limit, or of the network.
+    /// Those of them that ended by an error, of the protocol, of a limit or of the network, before they were asked to close.
     broken,
     /// Those of them that were cut off because they did not end in time.
     severed,

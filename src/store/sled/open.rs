@@ -2,22 +2,39 @@
 
 use sled::{Config, Db, Mode};
 
-use super::files::Directory;
-use super::{EngineError, SledOptions, State, Writer, chunk, failed};
+use super::files::{Acknowledged, Directory, Log};
+use super::{EngineError, SledOptions, State, Writer, chunk, contained, failed};
 
 /// A quarter of it is the largest record that the library writes into its log; it can never be changed for a store.
 const SEGMENT_BYTES: usize = 2 << 20;
 /// How often the library's own thread runs, in milliseconds.
 ///
-/// It alone reclaims space, so it must run. It moves pages for half of this time and makes the log durable after that; a segment is used
-/// again when two more were begun after its pages were moved. In 10 ms it cannot write two segments, so what it moved is on the device
-/// before the place where it was is overwritten.
+/// It alone reclaims space, so it must run, and it empties one segment at a time: at the default of 500 it cannot keep up with 4 MB/s of
+/// overwriting. After each it makes the log durable. A segment is used again when two more were begun after its pages were
+/// moved, so what was moved is on the device before the place where it stood is overwritten.
 const FLUSHER_MILLIS: u64 = 20;
 
 /// Opens or makes a store, ready to serve.
 pub(super) fn open(options: &SledOptions) -> Result<Writer, EngineError> {
     let directory = Directory::claim(&options.path)?;
-    let db = Config::new()
+    let db = library(options).map_err(|error| failed("opening", error))?;
+    match ready(&db, &directory) {
+        Ok((log, acknowledged, state)) => {
+            Ok(Writer { db, log, acknowledged, directory, state, reserve_bytes: options.reserve_bytes })
+        }
+        Err(error) => {
+            // The library panics when its last sync fails; what failed first is what is told.
+            if let Err(second) = contained("closing", || Ok(drop(db))) {
+                tracing::debug!(error = %second, "a store that was not opened was not closed cleanly either");
+            }
+            directory.wait_for_release();
+            Err(error)
+        }
+    }
+}
+
+fn library(options: &SledOptions) -> sled::Result<Db> {
+    Config::new()
         .path(&options.path)
         // Without it the library would take a gigabyte, whatever the limit of the control group.
         .cache_capacity(options.cache_bytes)
@@ -25,22 +42,23 @@ pub(super) fn open(options: &SledOptions) -> Result<Writer, EngineError> {
         .flush_every_ms(Some(FLUSHER_MILLIS))
         .mode(Mode::LowSpace)
         .open()
-        .map_err(|error| failed("opening", error))?;
+}
+
+fn ready(db: &Db, directory: &Directory) -> Result<(Log, Acknowledged, State), EngineError> {
     let acknowledged = directory.acknowledged()?;
     directory.settle()?;
-    let state = read_state(&db)?.unwrap_or_default();
+    let log = directory.log()?;
+    let state = match read_state(db)? {
+        Some(state) => state,
+        None => begin(db, &log)?,
+    };
     let newest = acknowledged.newest()?;
     if state.commits < newest {
         return Err(rolled_back(state.commits, newest));
     }
-    let log = directory.log()?;
-    let writer = Writer { db, log, acknowledged, directory, state, reserve_bytes: options.reserve_bytes };
-    if state == State::default() {
-        begin(&writer)?;
-    }
-    writer.acknowledged.note(state.commits)?;
-    writer.acknowledged.make_durable()?;
-    Ok(writer)
+    acknowledged.note(state.commits)?;
+    acknowledged.make_durable()?;
+    Ok((log, acknowledged, state))
 }
 
 fn read_state(db: &Db) -> Result<Option<State>, EngineError> {
@@ -53,14 +71,16 @@ fn read_state(db: &Db) -> Result<Option<State>, EngineError> {
     }
 }
 
-fn begin(writer: &Writer) -> Result<(), EngineError> {
+fn begin(db: &Db, log: &Log) -> Result<State, EngineError> {
     let mut batch = sled::Batch::default();
-    batch.insert(&chunk::STATE_KEY, writer.state.to_bytes());
+    batch.insert(&chunk::STATE_KEY, State::default().to_bytes());
     for fence in chunk::fences() {
         batch.insert(&fence, &[]);
     }
-    writer.db.apply_batch(batch).map_err(|error| failed("applying a batch", error))?;
-    writer.make_durable()
+    db.apply_batch(batch).map_err(|error| failed("applying a batch", error))?;
+    db.flush().map_err(|error| failed("writing the log", error))?;
+    log.make_durable()?;
+    Ok(State::default())
 }
 
 fn rolled_back(found: u64, acknowledged: u64) -> EngineError {

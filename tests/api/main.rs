@@ -1,0 +1,13 @@
+//! The API as its callers see it: a server process over TLS, and the same service in memory where time must pass, rows
+//! must be tampered with or disks must fail.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "tests")]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod requests;
+mod site;
+
+mod batches;
+mod entries;
+mod sessions;

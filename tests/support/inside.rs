@@ -1,0 +1,261 @@
+//! The service in this process: in memory, behind an engine that fails on demand, on a clock that the test moves, with
+//! randomness from a seed. Calls go through the same layers as over the network, without the network.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use ring::digest::{SHA256, digest};
+use strongroom::api::layers::{Around, InFlight, MessageLimits, Methods, Stack};
+use strongroom::api::{Admin, Context as ContextHandler, Identify};
+use strongroom::auth::TokenAuthenticator;
+use strongroom::commit::Committer;
+use strongroom::env::{Clock, Entropy, EntropyError};
+use strongroom::keyring::{Keyring, ProviderError, ProviderKind, ProviderStatus, RootProvider, Wrapped};
+use strongroom::model::limits::VALUE_BYTES;
+use strongroom::model::{Scope, StoreId, TenantName, TenantSet, Timestamp, TokenName};
+use strongroom::proto::DESCRIPTORS;
+use strongroom::proto::v1::admin_service_server::AdminServiceServer;
+use strongroom::proto::v1::context_service_server::ContextServiceServer;
+use strongroom::service::{CreateToken, Limits, Parts, Service, Sweeper};
+use strongroom::store::{Batch, Faulty, Key, MemoryEngine, Operation, Row, ScanRange, StorageEngine};
+use tonic::service::Routes;
+use tower::Layer as _;
+use zeroize::Zeroizing;
+
+use super::daemon::Login;
+use super::wire::{self, Context, Control, Wire, context, control};
+
+/// When a store in memory begins: 2026-09-21.
+pub const BEGIN: Timestamp = Timestamp::from_millis(1_790_000_000_000);
+/// The tenant of dev mode, which is there from the beginning.
+const TENANT: &str = "demo";
+/// How long the tokens last: as long as any may.
+const TOKEN_TTL: Duration = Duration::from_secs(400 * 24 * 3600);
+
+/// A clock that stands until it is moved.
+#[derive(Debug)]
+pub struct FakeClock(AtomicU64);
+
+impl FakeClock {
+    /// Moves it forward.
+    pub fn advance(&self, span: Duration) {
+        self.0.fetch_add(u64::try_from(span.as_millis()).unwrap(), Ordering::SeqCst);
+    }
+
+    /// Moves it forward to a point in time.
+    pub fn advance_to(&self, time: Timestamp) {
+        self.0.fetch_max(time.as_millis(), Ordering::SeqCst);
+    }
+}
+
+impl Clock for FakeClock {
+    fn now(&self) -> Timestamp {
+        Timestamp::from_millis(self.0.load(Ordering::SeqCst))
+    }
+}
+
+/// Bytes that look random and are the same for the same seed.
+#[derive(Debug)]
+pub struct SeededEntropy {
+    seed: u64,
+    drawn: AtomicU64,
+}
+
+impl SeededEntropy {
+    pub fn new(seed: u64) -> Self {
+        Self { seed, drawn: AtomicU64::new(0) }
+    }
+}
+
+impl Entropy for SeededEntropy {
+    fn fill(&self, bytes: &mut [u8]) -> Result<(), EntropyError> {
+        for chunk in bytes.chunks_mut(32) {
+            let number = self.drawn.fetch_add(1, Ordering::Relaxed);
+            let block = digest(&SHA256, &[self.seed.to_be_bytes(), number.to_be_bytes()].concat());
+            chunk.copy_from_slice(&block.as_ref()[..chunk.len()]);
+        }
+        Ok(())
+    }
+}
+
+/// A root provider that wraps nothing: what it is given is what is stored.
+struct Open;
+
+#[async_trait]
+impl RootProvider for Open {
+    fn kind(&self) -> ProviderKind {
+        ProviderKind::File
+    }
+
+    async fn status(&self) -> Result<ProviderStatus, ProviderError> {
+        Ok(ProviderStatus { key_id: "open".to_owned() })
+    }
+
+    async fn wrap(&self, _: StoreId, secret: &[u8]) -> Result<Wrapped, ProviderError> {
+        let ciphertext = secret.to_vec();
+        Ok(Wrapped { key_id: "open".to_owned(), annotations: Vec::new(), ciphertext })
+    }
+
+    async fn unwrap(&self, _: StoreId, wrapped: &Wrapped) -> Result<Zeroizing<Vec<u8>>, ProviderError> {
+        Ok(Zeroizing::new(wrapped.ciphertext.clone()))
+    }
+}
+
+/// A service in memory. Tenant and tokens are those of dev mode.
+pub struct Inside {
+    /// Where the rows are; [`Faulty::inner`] shows them to the test without counting calls.
+    pub engine: Arc<Faulty<MemoryEngine>>,
+    pub clock: Arc<FakeClock>,
+    pub entropy: Arc<SeededEntropy>,
+    pub keyring: Arc<Keyring>,
+    pub committer: Arc<Committer>,
+    pub service: Arc<Service>,
+    pub sweeper: Sweeper,
+    data: Wire,
+    admin: Wire,
+}
+
+impl Inside {
+    /// A service on an empty store.
+    pub async fn open() -> Self {
+        Self::open_seeded(1).await
+    }
+
+    pub async fn open_seeded(seed: u64) -> Self {
+        let engine = Arc::new(Faulty::new(MemoryEngine::new()));
+        let clock = Arc::new(FakeClock(AtomicU64::new(BEGIN.as_millis())));
+        Self::assemble(engine, clock, Arc::new(SeededEntropy::new(seed))).await
+    }
+
+    /// The same store in the hands of another process: nothing that was remembered is left. Faults are healed.
+    pub async fn reopen(self) -> Self {
+        self.committer.shutdown().await;
+        let engine = Arc::new(Faulty::new(MemoryEngine::new()));
+        let rows = self.rows().await;
+        engine.inner().commit(Batch { put: rows, ..Batch::default() }).await.unwrap();
+        Self::assemble(engine, Arc::clone(&self.clock), Arc::clone(&self.entropy)).await
+    }
+
+    async fn assemble(
+        engine: Arc<Faulty<MemoryEngine>>,
+        clock: Arc<FakeClock>,
+        entropy: Arc<SeededEntropy>,
+    ) -> Self {
+        let dyn_clock: Arc<dyn Clock> = Arc::<FakeClock>::clone(&clock);
+        let dyn_entropy: Arc<dyn Entropy> = Arc::<SeededEntropy>::clone(&entropy);
+        let dyn_engine: Arc<dyn StorageEngine> = Arc::<Faulty<MemoryEngine>>::clone(&engine);
+        let keyring = Keyring::open(&*engine, &Open, &[], Arc::clone(&dyn_entropy), clock.now());
+        let keyring = Arc::new(keyring.await.unwrap());
+        let committer =
+            Committer::start(Arc::clone(&dyn_engine), Arc::clone(&dyn_clock), Arc::clone(&dyn_entropy))
+                .unwrap();
+        let service = Service::new(Parts {
+            engine: dyn_engine,
+            committer: Arc::clone(&committer),
+            keyring: Arc::clone(&keyring),
+            clock: Arc::clone(&dyn_clock),
+            entropy: dyn_entropy,
+            limits: Limits { value_bytes: VALUE_BYTES },
+        });
+        service.ensure_tenant(&TenantName::new(TENANT).unwrap()).await.unwrap();
+        for login in [Login::App, Login::Admin, Login::Reader] {
+            service.ensure_token(&grant(login), &secret(login)).await.unwrap();
+        }
+        let (data, admin) = routes(&service, dyn_clock);
+        let sweeper = Sweeper::new(Arc::clone(&service));
+        Self { engine, clock, entropy, keyring, committer, service, sweeper, data, admin }
+    }
+
+    /// The generated client of the data plane.
+    pub fn context(&self, login: Login) -> Context {
+        self.context_with(Some(&secret(login)))
+    }
+
+    pub fn context_with(&self, token: Option<&str>) -> Context {
+        context(wire::wire(self.data.clone(), token))
+    }
+
+    /// The generated client of the control plane.
+    pub fn control(&self, login: Login) -> Control {
+        self.control_with(Some(&secret(login)))
+    }
+
+    pub fn control_with(&self, token: Option<&str>) -> Control {
+        control(wire::wire(self.admin.clone(), token))
+    }
+
+    /// Lets the sweeper work until it has nothing to do; returns how many sessions it expired.
+    pub async fn sweep(&self) -> usize {
+        let mut sessions = 0;
+        loop {
+            let before = self.engine.calls(Operation::Commit);
+            sessions += self.sweeper.step().await.unwrap().sessions;
+            if self.engine.calls(Operation::Commit) == before {
+                return sessions;
+            }
+        }
+    }
+
+    /// All rows, as they are stored.
+    pub async fn rows(&self) -> Vec<(Key, Row)> {
+        self.engine.inner().scan(ScanRange::prefix(Vec::new()), usize::MAX).await.unwrap()
+    }
+
+    /// Writes a row behind everybody's back; `None` removes it.
+    pub async fn tamper(&self, key: &Key, row: Option<Row>) {
+        let batch = match row {
+            Some(row) => Batch { put: vec![(key.clone(), row)], ..Batch::default() },
+            None => Batch { delete: vec![key.clone()], ..Batch::default() },
+        };
+        self.engine.inner().commit(batch).await.unwrap();
+    }
+}
+
+/// The secret of a token.
+pub fn secret(login: Login) -> String {
+    let letter = match login {
+        Login::App => "a",
+        Login::Admin => "b",
+        Login::Reader => "c",
+    };
+    format!("srt_{}", letter.repeat(43))
+}
+
+fn grant(login: Login) -> CreateToken {
+    let demo = TenantSet::Only([TenantName::new(TENANT).unwrap()].into());
+    let (name, scopes, tenants) = match login {
+        Login::App => ("app", vec![Scope::Read, Scope::ReadFull, Scope::Write], demo),
+        Login::Admin => ("admin", Scope::ALL.to_vec(), TenantSet::All),
+        Login::Reader => ("reader", vec![Scope::Read], demo),
+    };
+    CreateToken {
+        name: TokenName::new(name).unwrap(),
+        scopes: scopes.into_iter().collect(),
+        tenants,
+        ttl: Some(TOKEN_TTL),
+    }
+}
+
+/// The data and the admin port without sockets.
+fn routes(service: &Arc<Service>, clock: Arc<dyn Clock>) -> (Wire, Wire) {
+    let methods = Arc::new(Methods::from_descriptors([DESCRIPTORS]).unwrap());
+    let in_flight = InFlight::with_bounds(Arc::clone(&methods), 4096, 4096);
+    let minted = Mutex::new(0_u128);
+    let mint = move || {
+        let mut minted = minted.lock().unwrap();
+        *minted += 1;
+        minted.to_be_bytes()
+    };
+    let stack = Stack::new(methods, mint, in_flight, MessageLimits::default(), Duration::from_secs(30));
+    let authenticator = Arc::new(TokenAuthenticator::new(service.tokens(), clock));
+    let identify = Around(Identify::new(authenticator, Arc::clone(service)));
+    let data = ContextServiceServer::new(ContextHandler::new(Arc::clone(service)))
+        .max_decoding_message_size(usize::MAX);
+    let admin =
+        AdminServiceServer::new(Admin::new(Arc::clone(service))).max_decoding_message_size(usize::MAX);
+    let [data, admin] = [Routes::new(data), Routes::new(admin)]
+        .map(|routes| wire::wire(stack.around(identify.layer(routes.prepare())), None));
+    (data, admin)
+}

@@ -1,0 +1,38 @@
+//! Fixtures of the integration tests: [`Daemon`], a server process in dev mode, and [`Inside`], the same service in this
+//! process, in memory, on a clock that the test moves.
+//!
+//! Include it with `#[path = "../support/mod.rs"] mod support;`. Both give the generated clients as [`Context`] and
+//! [`Control`], so that a test of a call does not care where the call goes.
+#![allow(dead_code, unused_imports, reason = "each test binary uses another part of it")]
+
+mod daemon;
+mod inside;
+mod wire;
+
+pub use daemon::{Daemon, Login};
+pub use inside::{FakeClock, Inside, SeededEntropy};
+pub use wire::{Context, Control, Refusal, Stamp, answered, refused, stamp};
+
+use std::time::Duration;
+
+/// Longer than anything here takes on a busy machine, shorter than a test run should hang.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Waits for `future`, not for ever.
+pub async fn soon<T>(future: impl Future<Output = T>) -> T {
+    tokio::time::timeout(PATIENCE, future).await.expect("not in time")
+}
+
+/// Waits until `condition` gives something.
+pub async fn until<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
+    let mut ticks = tokio::time::interval(Duration::from_millis(5));
+    let held = async {
+        loop {
+            if let Some(found) = condition() {
+                break found;
+            }
+            ticks.tick().await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, held).await.unwrap_or_else(|_| panic!("not in time: {what}"))
+}
