@@ -2,10 +2,10 @@
 pub mod api;
 pub mod audit;
 pub mod auth;
-pub mod commit;
-pub mod config;
 pub mod cli;
 pub mod client;
+pub mod commit;
+pub mod config;
 pub mod crypto;
 pub mod dev;
 pub mod env;

@@ -29,6 +29,7 @@ pub struct Builder {
     ca_file: Option<PathBuf>,
     server_name: Option<String>,
     token_file: Option<PathBuf>,
+    admin_token_file: Option<PathBuf>,
     timeout: Duration,
     retries: Retries,
     connections: usize,
@@ -42,6 +43,7 @@ impl Default for Builder {
             ca_file: None,
             server_name: None,
             token_file: None,
+            admin_token_file: None,
             timeout: TIMEOUT,
             retries: Retries::default(),
             connections: 1,
@@ -82,6 +84,12 @@ impl Builder {
         self
     }
 
+    /// Names another token file for the control plane. Default: the same token on both.
+    pub fn admin_token_file(mut self, path: impl Into<PathBuf>) -> Self {
+        self.admin_token_file = Some(path.into());
+        self
+    }
+
     /// Sets the deadline of a call, its retries included; it travels with the call. Default: 5 s.
     pub const fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
@@ -108,10 +116,12 @@ impl Builder {
         if self.endpoints.is_empty() && self.admin_endpoints.is_empty() {
             return Err(ClientError::NoEndpoint { listener: "data" });
         }
-        let token = self.token_file.clone().map(|path| Arc::new(TokenFile::new(path)));
+        let open = |path: &PathBuf| Arc::new(TokenFile::new(path.clone()));
+        let token = self.token_file.as_ref().map(open);
+        let admin_token = self.admin_token_file.as_ref().map(open).or_else(|| token.clone());
         Ok(Strongroom {
-            data: self.link(&self.endpoints, DATA_PORT, token.clone())?,
-            admin: self.link(&self.admin_endpoints, ADMIN_PORT, token)?,
+            data: self.link(&self.endpoints, DATA_PORT, token)?,
+            admin: self.link(&self.admin_endpoints, ADMIN_PORT, admin_token)?,
         })
     }
 

@@ -104,3 +104,26 @@ impl Logs {
         self.open.remove(&id);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::audit::testing::keys;
+
+    #[test]
+    fn logs_that_were_not_used_for_long_make_room_for_others() {
+        let mut logs = Logs::default();
+        let count = u32::try_from(OPEN_LOGS + 1).unwrap();
+        let log = Log::open(&keys(TenantId([1; 16])), None).unwrap();
+        let id = |number: u32| (TenantId(u128::from(number).to_be_bytes()), 1);
+        for number in 0..count {
+            let used = u64::from(number);
+            logs.open.insert(id(number), OpenLog { log: log.clone(), epoch: 1, used });
+        }
+        logs.begin_group();
+        assert_eq!(logs.open.len(), OPEN_LOGS / 2);
+        assert!(!logs.open.contains_key(&id(0)) && logs.open.contains_key(&id(count - 1)));
+        logs.begin_group();
+        assert_eq!(logs.open.len(), OPEN_LOGS / 2);
+    }
+}

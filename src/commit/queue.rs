@@ -39,7 +39,7 @@ impl Pending {
     }
 
     /// Whether its caller has gone away.
-    pub(super) fn is_withdrawn(&self) -> bool {
+    fn is_withdrawn(&self) -> bool {
         self.answer.is_closed()
     }
 }
@@ -105,8 +105,8 @@ impl Queue {
         Ok(())
     }
 
-    /// Fills `group` with what waits, up to the bounds of a group; waits until there is something. What was in `group`
-    /// before stays at its front. `false`: there is nothing, and nothing can come any more.
+    /// Fills an empty `group` with what waits, up to the bounds of a group; waits until there is something. `false`: there
+    /// is nothing, and nothing can come any more.
     pub(super) async fn gather(&self, group: &mut Vec<Pending>) -> bool {
         loop {
             let arrival = self.arrival.notified();
@@ -151,7 +151,7 @@ impl Queue {
 impl State {
     /// Moves changes into `group`; a change that is larger than a group goes alone. Returns whether the queue is closed.
     fn fill(&mut self, group: &mut Vec<Pending>) -> bool {
-        let mut bytes: usize = group.iter().map(|pending| pending.bytes).sum();
+        let mut bytes: usize = 0;
         while group.len() < COMMIT_GROUP {
             let fits =
                 |next: &Pending| group.is_empty() || bytes.saturating_add(next.bytes) <= COMMIT_GROUP_BYTES;

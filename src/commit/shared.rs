@@ -42,16 +42,12 @@ impl Default for Shared {
 impl Shared {
     /// Stops everything: callers that wait and callers to come get no answer. The first fault stands.
     pub(super) fn fail(&self, fault: Fault) {
-        let first = self.fault.send_if_modified(|found| {
+        self.queue.abandon();
+        self.fault.send_if_modified(|found| {
             let first = found.is_none();
-            if first {
-                *found = Some(fault);
-            }
+            found.get_or_insert(fault);
             first
         });
-        if first {
-            self.queue.abandon();
-        }
     }
 
     pub(super) fn has_failed(&self) -> bool {

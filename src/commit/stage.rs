@@ -1,6 +1,7 @@
 //! Which changes of a group go together: their expectations are checked against what was staged before them, and what
 //! they rely on in the store is gathered for the engine to check. Pure: no I/O, no time.
 
+use std::collections::BTreeSet;
 use std::collections::btree_map::{BTreeMap, Entry};
 
 use crate::store::{Batch, Key, Row, RowExpect};
@@ -10,11 +11,9 @@ use crate::store::{Batch, Key, Row, RowExpect};
 pub(super) enum Judgement {
     /// It goes with the group.
     Accepted,
-    /// Changes before it in the group wrote these rows otherwise than it expects.
+    /// If the group is committed, these rows are not as it expects: changes before it wrote them otherwise, or rely on another
+    /// stored revision.
     Lost(Vec<Key>),
-    /// It relies on another revision of a stored row than a change before it: one of them is wrong, and the engine must say
-    /// which. It waits for the next group.
-    Later,
 }
 
 /// The changes of one group that go together. Rows are kept in the order of their keys, in which engines write best.
@@ -38,12 +37,14 @@ impl<'a> Stage<'a> {
 
     fn judge(&self, batch: &Batch) -> Judgement {
         let mut lost = Vec::new();
-        let mut later = false;
         for (key, expect) in &batch.expect {
-            match (self.rows.get(key), self.expect.get(key)) {
-                (Some(staged), _) if !expect.holds(*staged) => lost.push(key.clone()),
-                (None, Some(other)) if other != expect => later = true,
-                _ => {}
+            let holds = match (self.rows.get(key), self.expect.get(key)) {
+                (Some(staged), _) => expect.holds(*staged),
+                (None, Some(stored)) => expect == stored,
+                (None, None) => true,
+            };
+            if !holds {
+                lost.push(key.clone());
             }
         }
         for (key, row) in writes(batch) {
@@ -53,11 +54,7 @@ impl<'a> Stage<'a> {
                 lost.push(key.clone());
             }
         }
-        match (lost.is_empty(), later) {
-            (false, _) => Judgement::Lost(lost),
-            (true, true) => Judgement::Later,
-            (true, false) => Judgement::Accepted,
-        }
+        if lost.is_empty() { Judgement::Accepted } else { Judgement::Lost(lost) }
     }
 
     fn add(&mut self, batch: &'a Batch) {
@@ -93,9 +90,9 @@ fn writes(batch: &Batch) -> impl Iterator<Item = (&Key, Option<&Row>)> {
 /// with the keys. Who relied on a row that another change had staged before did not rely on the stored one.
 pub(super) fn losers<'a>(
     staged: impl Iterator<Item = (usize, &'a Batch)>,
-    conflicts: &[Key],
+    conflicts: &BTreeSet<Key>,
 ) -> Vec<(usize, Vec<Key>)> {
-    let mut written = std::collections::BTreeSet::new();
+    let mut written = BTreeSet::new();
     let mut losers = Vec::new();
     for (index, batch) in staged {
         let expected = batch.expect.iter().map(|(key, _)| key);
@@ -179,9 +176,9 @@ mod tests {
     }
 
     #[test]
-    fn who_relies_on_another_stored_revision_than_one_before_waits() {
+    fn who_relies_on_another_stored_revision_than_one_before_loses_against_it() {
         let batches = [batch(&[(1, at(3))], &[(2, 1)], &[]), batch(&[(1, at(4))], &[(3, 1)], &[])];
-        assert_eq!(judge(&batches), [Judgement::Accepted, Judgement::Later]);
+        assert_eq!(judge(&batches), [Judgement::Accepted, Judgement::Lost(vec![key(1)])]);
     }
 
     #[test]
@@ -206,8 +203,8 @@ mod tests {
             batch(&[(2, at(1)), (3, at(1))], &[], &[]),
             batch(&[(3, at(1))], &[], &[]),
         ];
-        let found = losers(staged.iter().enumerate(), &[key(1), key(2)]);
+        let found = losers(staged.iter().enumerate(), &[key(1), key(2)].into());
         assert_eq!(found, [(0, vec![key(1)]), (2, vec![key(2)])]);
-        assert_eq!(losers(staged.iter().enumerate(), &[key(9)]), []);
+        assert_eq!(losers(staged.iter().enumerate(), &[key(9)].into()), []);
     }
 }

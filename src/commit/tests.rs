@@ -436,6 +436,7 @@ async fn a_commit_that_is_stuck_is_a_fault_and_its_callers_are_told() {
     f.engine.began(1).await;
     let waiting = f.begin(f.read(1)).await;
     assert!(matches!(f.committer.fault().await, Fault::Stuck));
+    assert_eq!(f.committer.stats().depth, 0);
     assert_eq!(first.await, Err(CommitError::Unavailable));
     assert_eq!(waiting.await, Err(CommitError::Unavailable));
     f.committer.shutdown().await;

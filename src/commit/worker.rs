@@ -1,6 +1,7 @@
 //! The committer's thread: gathers a group, stages it, gives its events their places, commits, answers.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
+use std::collections::btree_map::{BTreeMap, Entry};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, mpsc};
 
@@ -82,9 +83,8 @@ impl Worker {
         }
     }
 
-    /// Commits a group. What is left in `pending` waits for the next one.
+    /// Commits a group and empties it.
     async fn commit_group(&mut self, pending: &mut Vec<Pending>) -> Result<(), Fault> {
-        pending.retain(|pending| !pending.is_withdrawn());
         self.logs.begin_group();
         let mut group = Group::new(pending);
         loop {
@@ -130,10 +130,8 @@ impl Worker {
         for index in &staged.accepted {
             for (log, line) in &group.pending.get(*index)?.lines {
                 let extension = match extensions.entry(id(log.tenant)) {
-                    std::collections::btree_map::Entry::Occupied(found) => found.into_mut(),
-                    std::collections::btree_map::Entry::Vacant(new) => {
-                        new.insert(self.logs.extend(log, now)?)
-                    }
+                    Entry::Occupied(found) => found.into_mut(),
+                    Entry::Vacant(new) => new.insert(self.logs.extend(log, now)?),
                 };
                 let receipt = Receipt { log: log.name(), sequence: extension.push(line) };
                 match receipts.last_mut() {
@@ -170,6 +168,7 @@ impl Worker {
                 Ok(true)
             }
             Ok(CommitOutcome::Conflict(conflicts)) => {
+                let conflicts = conflicts.into_iter().collect();
                 self.lose(group, &accepted, extended.logs.keys(), &conflicts).map(|()| false)
             }
             Err(EngineError::Full) => {
@@ -195,7 +194,7 @@ impl Worker {
         group: &mut Group<'_>,
         accepted: &[usize],
         logs: impl Iterator<Item = &'a LogId>,
-        conflicts: &[Key],
+        conflicts: &BTreeSet<Key>,
     ) -> Result<(), Fault> {
         let mut explained = group.lose(accepted, conflicts);
         for log in logs {
@@ -228,7 +227,7 @@ impl Worker {
         counters.last_group.store(accepted.len() as u64, Ordering::Relaxed);
     }
 
-    /// Runs the callbacks in the order of the commit, then releases the answers. What has none stays.
+    /// Runs the callbacks in the order of the commit, then releases the answers.
     fn settle(&self, pending: &mut Vec<Pending>, answers: Vec<Option<Answer>>) {
         if self.shared.has_failed() {
             return;
@@ -245,15 +244,10 @@ impl Worker {
         }
         let lost = answers.iter().filter(|answer| matches!(answer, Some(Err(CommitError::Conflict(_)))));
         add(&self.shared.counters.conflicts, lost.count());
-        let mut later = Vec::new();
         for (pending, answer) in pending.drain(..).zip(answers) {
-            match answer {
-                // A caller that has gone away meanwhile does not want to know.
-                Some(answer) => drop(pending.answer.send(answer)),
-                None => later.push(pending),
-            }
+            // A caller that has gone away meanwhile does not want to know.
+            drop(pending.answer.send(answer.unwrap_or(Err(CommitError::Unavailable))));
         }
-        *pending = later;
     }
 }
 
@@ -271,7 +265,6 @@ impl<'a> Group<'a> {
             match stage.admit(&pending.batch) {
                 Judgement::Accepted => accepted.push(index),
                 Judgement::Lost(keys) => lost.push((index, keys)),
-                Judgement::Later => {}
             }
         }
         Staged { batch: stage.batch(), accepted, lost }
@@ -299,7 +292,7 @@ impl<'a> Group<'a> {
     }
 
     /// Answers those of the accepted that relied on rows in `conflicts`; returns whether there are any.
-    fn lose(&mut self, accepted: &[usize], conflicts: &[Key]) -> bool {
+    fn lose(&mut self, accepted: &[usize], conflicts: &BTreeSet<Key>) -> bool {
         let pending = self.pending;
         let staged = accepted.iter().filter_map(|index| Some((*index, &pending.get(*index)?.batch)));
         let losers = losers(staged, conflicts);

@@ -99,16 +99,19 @@ mod tests {
     }
 
     #[test]
-    fn a_file_whose_secrets_are_closed_is_loaded() {
+    fn files_whose_secrets_are_closed_are_good() {
         let dir = written(&[("c", 0o644), ("k", 0o440), ("r", 0o600), ("p", 0o644)]);
-        assert_eq!(load(dir.path()).unwrap().root.keyring, dir.path().join("r"));
+        let config = load(dir.path()).unwrap();
+        assert_eq!((config.root.keyring.clone(), config.check_files()), (dir.path().join("r"), vec![]));
     }
 
     #[test]
     fn missing_and_open_files_are_all_named() {
         let dir = written(&[("k", 0o644), ("r", 0o440), ("d", 0o600)]);
-        let errors = load(dir.path()).unwrap_err();
-        let [certificate, key, store, keyring, recovery] = errors.mistakes() else { panic!("{errors}") };
+        let mistakes = load(dir.path()).unwrap().check_files();
+        let [certificate, key, store, keyring, recovery] = mistakes.as_slice() else {
+            panic!("{mistakes:?}")
+        };
         let missing = |name| Problem::Unreadable { path: dir.path().join(name), kind: ErrorKind::NotFound };
         assert_eq!((certificate.problem.clone(), recovery.problem.clone()), (missing("c"), missing("p")));
         assert_eq!(key.problem, Problem::OpenToOthers { path: dir.path().join("k"), mode: 0o644 });

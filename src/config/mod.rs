@@ -168,7 +168,8 @@ pub struct Log {
 }
 
 impl Config {
-    /// Reads and checks a file, and that the files it names are there and safe.
+    /// Reads a file and checks its values. [`check_files`](Self::check_files) looks at the files that it names: before
+    /// they are used, but not before `init` has made the keyring file.
     ///
     /// # Errors
     /// [`ConfigErrors`] with every mistake that was found. Mistakes in the syntax hide all others.
@@ -176,9 +177,7 @@ impl Config {
         let in_file = |mistakes| ConfigErrors::new(path, mistakes);
         let text = files::read_text(path, FILE_BYTES).map_err(|mistake| in_file(vec![mistake]))?;
         let base = path.parent().unwrap_or(Path::new(""));
-        let config = Self::parse(&text, base, &Environment::read()).map_err(in_file)?;
-        let mistakes = config.check_files();
-        if mistakes.is_empty() { Ok(config) } else { Err(in_file(mistakes)) }
+        Self::parse(&text, base, &Environment::read()).map_err(in_file)
     }
 
     /// Checks the text of a file that stands in the directory `base`, without touching any other file.

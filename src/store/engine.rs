@@ -100,7 +100,8 @@ pub(super) fn prefix_end(prefix: &[u8]) -> Option<Vec<u8>> {
 /// Rows in the order of the scan.
 pub type ScanPage = Vec<(Key, Row)>;
 
-/// Why an engine could not answer. After any of these but `Full` and `Busy` the state of a batch is unknown.
+/// Why an engine could not answer. After any of these but `Full` and `Busy` the state of a batch is unknown,
+/// and an embedded engine answers `Closed` from then on.
 #[derive(Debug, thiserror::Error)]
 pub enum EngineError {
     /// The operating system reported an error.

@@ -1,7 +1,8 @@
 //! An engine that fails when a script says so, around any other, for tests.
 //!
-//! It shows what the rest of the program does when a disk fills up, breaks or stalls at any one call. A commit that fails with anything but
-//! [`Failure::Full`] and [`Failure::Busy`] closes it, as it closes the embedded engine.
+//! It shows what the rest of the program does when a disk fills up, breaks or stalls at any one call. A
+//! commit that fails with anything but [`Failure::Full`] and [`Failure::Busy`] closes it, as it closes the
+//! embedded engine.
 
 use std::io::ErrorKind;
 use std::sync::atomic::{AtomicBool, Ordering};

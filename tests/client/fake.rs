@@ -106,7 +106,8 @@ impl Fake {
         fake
     }
 
-    /// Starts a server over the same state and sends new connections to it.
+    /// Starts a server over the same state and sends new connections to it. The one before it, if any, finishes what it
+    /// has begun and ends: each of its connections gets a GOAWAY.
     pub async fn serve(&mut self) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         *self.relay.target.lock().unwrap() = Some(listener.local_addr().unwrap());
@@ -118,11 +119,6 @@ impl Fake {
             .map(|stream| stream.inspect(|stream| stream.set_nodelay(true).unwrap()));
         let server = Server::builder().tls_config(tls).unwrap().add_service(service);
         tokio::spawn(server.serve_with_incoming_shutdown(incoming, async { drop(stopped.await) }));
-    }
-
-    /// Lets the server finish what it has begun, and then end: every connection gets a GOAWAY.
-    pub fn retire(&mut self) {
-        self.stop = None;
     }
 
     /// Cuts every connection.

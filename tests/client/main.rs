@@ -1,6 +1,8 @@
 //! The Rust client against a server that fails on demand.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "tests")]
 
+#[cfg(feature = "rmcp")]
+mod bench;
 mod calls;
 mod failures;
 mod fake;

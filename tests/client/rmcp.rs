@@ -1,7 +1,6 @@
 //! The adapters for the Rust MCP SDK: what its servers and clients may expect of a session store and an event store.
 //!
-//! The tests run against the fake server, or, when `STRONGROOM_TEST_DIR` names the directory of a server that was started
-//! with `strongroomd dev`, against that server.
+//! They run against the fake server, or against a real one (see `bench`).
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,31 +21,13 @@ use rmcp::transport::streamable_http_server::session::{
 };
 use rmcp::transport::streamable_http_server::{StreamableHttpServerConfig, StreamableHttpService};
 use rmcp::{ErrorData, RoleServer, ServerHandler};
-use strongroom::client::{RmcpStore, Strongroom, Tenant};
+use strongroom::client::RmcpStore;
 
-use crate::fake::Fake;
-
-/// The store under test, and what keeps it alive.
-struct Bench {
-    tenant: Tenant,
-    _fake: Option<Fake>,
-}
+use crate::bench::Bench;
 
 impl Bench {
-    #[allow(clippy::disallowed_methods, reason = "chooses the server that the tests run against")]
-    async fn start() -> Self {
-        let Some(dir) = std::env::var_os("STRONGROOM_TEST_DIR") else {
-            let fake = Fake::start().await;
-            return Self { tenant: fake.client().tenant("demo").unwrap(), _fake: Some(fake) };
-        };
-        let keys = std::path::Path::new(&dir).join("keys/dev");
-        let builder = Strongroom::builder().endpoint("https://127.0.0.1:7443").server_name("localhost");
-        let client = builder.ca_file(keys.join("ca.pem")).token_file(keys.join("app.token")).build().unwrap();
-        Self { tenant: client.tenant("demo").unwrap(), _fake: None }
-    }
-
     fn store(&self) -> Arc<RmcpStore> {
-        Arc::new(RmcpStore::new(self.tenant.clone()))
+        Arc::new(RmcpStore::new(self.tenant()))
     }
 }
 
@@ -203,7 +184,7 @@ async fn another_instance_goes_on_with_a_session() {
     assert_eq!(status, StatusCode::OK);
     assert!(body.contains("arrived"), "{body}");
     let other = Bench::start().await;
-    if other._fake.is_some() {
+    if other.fake.is_some() {
         let stranger = instance(&other.store());
         let (status, _, _) = send(&stranger, request("POST", &in_session(&session), CALL)).await;
         assert_eq!(status, StatusCode::NOT_FOUND);
@@ -324,7 +305,7 @@ async fn a_replay_that_follows_ends_with_the_response() {
     let bench = Bench::start().await;
     let stream = unique();
     let first = bench.store().store_event(&stream, &notification(1)).await.unwrap();
-    let following = RmcpStore::new(bench.tenant.clone()).follow(Duration::from_secs(20));
+    let following = RmcpStore::new(bench.tenant()).follow(Duration::from_secs(20));
     let mut replay = following.replay_events_after(&first).await.unwrap();
     let elsewhere = bench.store();
     elsewhere.store_event(&stream, &notification(2)).await.unwrap();

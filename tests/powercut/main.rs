@@ -1,10 +1,13 @@
 //! Power cuts: what the embedded engine acknowledged survives them, whole.
 //!
-//! A child process (this program again, with a shim that traces its file system calls) writes batches and notes which were acknowledged. From the trace the
-//! directory is made again as a power cut at a random place would have left it, opened, and compared: it must hold exactly the first n batches, for an n not
-//! below what was acknowledged before the cut. The next child goes on from such a directory, so that recoveries are cut as well.
+//! A child process (this program again, with a shim that traces its file system calls) writes batches and
+//! notes which were acknowledged. From the trace the directory is made again as a power cut at a random place
+//! would have left it, opened, and compared: it must hold exactly the first n batches, for an n not below
+//! what was acknowledged before the cut. The next child goes on from such a directory, so that recoveries are
+//! cut as well.
 //!
-//! `STRONGROOM_POWERCUT_ROUNDS` sets how many cuts there are (12 without it), `STRONGROOM_POWERCUT_SEED` repeats a run.
+//! `STRONGROOM_POWERCUT_ROUNDS` sets how many cuts there are (12 without it), `STRONGROOM_POWERCUT_SEED`
+//! repeats a run.
 #![cfg(target_os = "linux")]
 #![allow(
     clippy::unwrap_used,
@@ -222,7 +225,8 @@ fn without_fdatasync_acknowledged_batches_are_lost() {
 const EIO: i32 = 5;
 const ENOSPC: i32 = 28;
 
-/// Each failing call, from the first that opening makes to those late in a run: the engine stops, and nothing that it acknowledged is lost.
+/// Each failing call, from the first that opening makes to those late in a run: the engine stops, and nothing
+/// that it acknowledged is lost.
 #[test]
 fn a_failing_disk_stops_the_engine_and_loses_nothing() {
     let Some(bench) = Bench::new() else { return };
@@ -247,7 +251,8 @@ fn a_failing_disk_stops_the_engine_and_loses_nothing() {
     assert!(stops >= 4, "only {stops} of 10 failed in a commit");
 }
 
-/// A child either was told of the failure by a commit, after which nothing was answered, or could not open or close.
+/// A child either was told of the failure by a commit, after which nothing was answered, or could not open or
+/// close.
 fn is_failure(said: &str, errno: i32) -> bool {
     let named = said.contains(&format!("code: {errno}"));
     let stopped = said.starts_with("stopped [true, true, true, true, true]: Io");

@@ -1,15 +1,19 @@
 //! What a power cut would have left of a directory.
 //!
-//! A program runs with a shim preloaded ([`Shim::trace`]) that appends to a trace every call that changes a file below one directory, and every sync. From
-//! the trace, [`Replay`] makes the directory as it could stand after a power cut at any place of the trace: what was synced is there, and of the rest
-//! nothing, a beginning, or any part of it ([`Left`]).
+//! A program runs with a shim preloaded ([`Shim::trace`]) that appends to a trace every call that changes a
+//! file below one directory, and every sync. From the trace, [`Replay`] makes the directory as it could stand
+//! after a power cut at any place of the trace: what was synced is there, and of the rest nothing, a
+//! beginning, or any part of it ([`Left`]).
 //!
-//! **Where acknowledgements stand.** Whoever is told by the program that something is durable reads [`position`] *after* it was told: the trace's length at
-//! that moment. Everything that made it durable is recorded below that length, so a cut at that position or later must keep it; a cut before it may. This
-//! holds from within the program and from any other process (a client of a traced server), with no clock involved.
+//! **Where acknowledgements stand.** Whoever is told by the program that something is durable reads
+//! [`position`] *after* it was told: the trace's length at that moment. Everything that made it durable is
+//! recorded below that length, so a cut at that position or later must keep it; a cut before it may. This
+//! holds from within the program and from any other process (a client of a traced server), with no clock
+//! involved.
 //!
-//! The model: a sync of a file makes its contents durable, not its name; a sync of a directory makes the names in it durable. Writes to one file and to
-//! different files may reach the device in any order, and a write in pieces of 512 bytes. This is harsher than any file system in use.
+//! The model: a sync of a file makes its contents durable, not its name; a sync of a directory makes the
+//! names in it durable. Writes to one file and to different files may reach the device in any order, and a
+//! write in pieces of 512 bytes. This is harsher than any file system in use.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -133,29 +137,31 @@ impl Trace {
     }
 }
 
+/// The call recorded at a place, and where its record ends. None at the end, and at a last record that was
+/// not written to its end because the program was gone.
 fn parse(bytes: &[u8], at: usize) -> io::Result<Option<(usize, Call)>> {
-    if at == bytes.len() {
-        return Ok(None);
-    }
-    let torn = || io::Error::new(io::ErrorKind::InvalidData, format!("the trace is torn at {at}"));
-    let header = bytes.get(at..at + HEADER_BYTES).ok_or_else(torn)?;
+    let Some(header) = bytes.get(at..at + HEADER_BYTES) else { return Ok(None) };
     let word =
         |index: usize| u32::from_le_bytes(header[index * 4..index * 4 + 4].try_into().unwrap()) as usize;
     let a = u64::from_le_bytes(header[16..24].try_into().unwrap());
     let path_end = at + HEADER_BYTES + word(1);
     let end = path_end + word(2);
-    let text = |range: Range<usize>| {
-        bytes.get(range).map(|text| String::from_utf8_lossy(text).into_owned()).ok_or_else(torn)
-    };
-    let path = text(at + HEADER_BYTES..path_end)?;
+    if end > bytes.len() {
+        return Ok(None);
+    }
+    let text = |range: Range<usize>| String::from_utf8_lossy(&bytes[range]).into_owned();
+    let path = text(at + HEADER_BYTES..path_end);
     let call = match word(0) {
         1 => Call::Create { path, directory: a == 1 },
         2 => Call::Write { path, offset: a, bytes: path_end..end },
         3 => Call::Truncate { path, length: a },
-        4 => Call::Rename { from: path, to: text(path_end..end)? },
+        4 => Call::Rename { from: path, to: text(path_end..end) },
         5 => Call::Remove { path },
         6 => Call::Sync { path, began: a },
-        _ => return Err(torn()),
+        kind => {
+            let what = format!("the trace has a record of kind {kind} at {at}");
+            return Err(io::Error::new(io::ErrorKind::InvalidData, what));
+        }
     };
     Ok(Some((end, call)))
 }

@@ -15,10 +15,7 @@ async fn a_drain_lets_a_call_in_flight_finish_and_refuses_new_connections() {
     let call = tokio::spawn(async move { client.put_entry(put("wait", 5)).await });
     until("the call is at work", || server.service.running() == 1).await;
     server.shutdown.cancel();
-    let mut is_refused = false;
-    while !is_refused {
-        is_refused = soon(TcpStream::connect(server.address)).await.is_err();
-    }
+    soon(async { while TcpStream::connect(server.address).await.is_ok() {} }).await;
     assert!(!call.is_finished());
     server.service.gate.add_permits(1);
     assert_eq!(soon(call).await.unwrap().unwrap().into_inner().metadata.unwrap().size, 5);
@@ -38,8 +35,25 @@ async fn a_call_that_does_not_finish_is_cut_off_and_its_handler_dropped() {
     let report = server.stop().await;
     assert!(!report.drained);
     assert_eq!(report.counts.severed, 1);
+    assert_eq!(service.running(), 0, "no handler outlives its server");
     assert_ne!(soon(call).await.unwrap().unwrap_err().code(), Code::Ok);
-    until("the handler is dropped", || service.running() == 0).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+async fn a_handler_that_cannot_be_dropped_yet_is_waited_for() {
+    let limits = ConnectionLimits { drain: Duration::from_millis(20), ..Default::default() };
+    let mut server = Server::start(Plan { limits, ..Plan::default() }).await;
+    let mut client = server.client();
+    let call = tokio::spawn(async move { client.put_entry(put("busy", 0)).await });
+    until("the handler is at work", || server.service.running() == 1).await;
+    server.shutdown.cancel();
+    soon(call).await.unwrap().unwrap_err();
+    let early = tokio::time::timeout(Duration::from_millis(100), &mut server.task).await;
+    server.service.gate.add_permits(1);
+    assert!(early.is_err(), "the server ended before its handler");
+    let service = server.service.clone();
+    assert!(!server.stop().await.drained);
+    assert_eq!(service.running(), 0);
 }
 
 #[tokio::test]

@@ -114,6 +114,12 @@ impl Scripted {
         match put.key.as_str() {
             "wait" => self.gate.acquire().await.unwrap().forget(),
             "hang" => std::future::pending().await,
+            "busy" => {
+                while self.gate.try_acquire().is_err() {
+                    std::thread::yield_now();
+                }
+                std::future::pending().await
+            }
             "panic" => panic!("patient 4711"),
             _ => {}
         }

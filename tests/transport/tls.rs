@@ -5,10 +5,12 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustls::HandshakeKind;
 use rustls::version::{TLS12, TLS13};
 use strongroom::api::transport::{ClientAuth, ConnectionLimits, Reload, TlsError, TlsSource, TlsVersions};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
 
 use crate::raw::{PREFACE, Raw};
 use crate::setup::{Authority, PATIENCE, Plan, Server, put, soon, until};
@@ -115,6 +117,24 @@ async fn an_optional_client_certificate_may_be_missing_but_not_wrong() {
     let answer = soon(server.client().put_entry(put("echo", 0))).await.unwrap().into_inner();
     assert!(answer.metadata.unwrap().content_type.starts_with("0 certificates"));
     assert_eq!(refusal(&server, Some(&Authority::new())).await, "unknown ca");
+}
+
+#[tokio::test]
+async fn sessions_are_resumed_only_where_no_client_certificate_counts() {
+    let open = Server::start(Plan::default()).await;
+    let connector = open.authority.client(&[&TLS13], &[b"h2"]);
+    assert_eq!(second_handshake(&open, connector).await, Some(HandshakeKind::Resumed));
+    let mutual = Server::start(Plan { clients: Some(ClientAuth::Required), ..Plan::default() }).await;
+    let connector = mutual.authority.client_as(&mutual.authority);
+    assert_eq!(second_handshake(&mutual, connector).await, Some(HandshakeKind::Full));
+}
+
+async fn second_handshake(server: &Server, connector: TlsConnector) -> Option<HandshakeKind> {
+    let mut first = server.connect_by(connector.clone()).await.unwrap();
+    first.write_all(PREFACE).await.unwrap();
+    // The server's settings come behind its tickets, if it sends any.
+    soon(first.read_u8()).await.unwrap();
+    server.connect_by(connector).await.unwrap().get_ref().1.handshake_kind()
 }
 
 /// Why a client with a certificate of `issuer` is not let in. In TLS 1.3 it learns that when it first reads.

@@ -1,16 +1,20 @@
 //! Which call this is: for logs, for the access log, and for the caller.
 
 use std::fmt;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 
+use bytes::Bytes;
 use http::header::HeaderValue;
 use http::{HeaderMap, Request, Response};
+use http_body::{Frame, SizeHint};
 use tonic::Status;
 use tonic::body::Body;
-use tracing::Instrument as _;
+use tracing::{Instrument as _, Span};
 use uuid::Uuid;
 
-use super::{Methods, Rpc, Step, proceed};
+use super::{MethodKind, Methods, Rpc, Step, proceed};
 use crate::api::status::invalid_field;
 
 /// The metadata key under which a caller names a call, and every answer repeats the name.
@@ -70,16 +74,48 @@ impl Step for Correlate {
         let trace = trace(request.headers());
         request.extensions_mut().insert(Correlation { request: id, trace });
         let id = Uuid::from_bytes(id);
+        let kind = self.methods.kind(request.uri().path());
         let method = self.methods.loggable(request.uri().path());
         let span = tracing::info_span!("rpc", request = %id, method, trace = tracing::field::Empty);
         if let Some(trace) = trace {
             span.record("trace", tracing::field::display(Uuid::from_bytes(trace.id).simple()));
         }
-        let mut response = proceed(next, request).instrument(span).await;
+        let mut response = proceed(next, request).instrument(span.clone()).await;
+        if kind == MethodKind::Streaming {
+            response = response.map(|inner| Body::new(Spanned { inner, span }));
+        }
         if let Ok(id) = HeaderValue::try_from(id.to_string()) {
             response.headers_mut().insert(REQUEST_ID_HEADER, id);
         }
         response
+    }
+}
+
+/// A stream that is made within the span of its call.
+struct Spanned {
+    inner: Body,
+    span: Span,
+}
+
+impl http_body::Body for Spanned {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        let span = self.span.clone();
+        let _within = span.enter();
+        Pin::new(&mut self.inner).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
     }
 }
 
@@ -175,6 +211,37 @@ mod tests {
             let status = Status::from_header_map(response.headers()).unwrap();
             assert_eq!(status.code(), tonic::Code::InvalidArgument);
         }
+    }
+
+    /// A body that ends when it is within a span with the name `rpc`.
+    struct Probe;
+
+    impl http_body::Body for Probe {
+        type Data = Bytes;
+        type Error = Infallible;
+
+        fn poll_frame(
+            self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+            let within = Span::current().metadata().is_some_and(|span| span.name() == "rpc");
+            Poll::Ready(Some(Ok(Frame::data(Bytes::from(vec![u8::from(within)])))))
+        }
+    }
+
+    #[tokio::test]
+    async fn a_handler_and_its_stream_run_within_the_span() {
+        let _guard = tracing::subscriber::set_default(tracing_subscriber::registry());
+        let methods = Methods::from_descriptors([crate::proto::DESCRIPTORS]).unwrap();
+        let step = Correlate::new(Arc::new(methods), || [7; 16]);
+        let handler = tower::service_fn(|_: Request<Body>| async {
+            assert_eq!(Span::current().metadata().unwrap().name(), "rpc");
+            Ok::<_, Infallible>(Response::new(Body::new(Probe)))
+        });
+        let request = Request::post("/strongroom.v1.ContextService/ReadEvents").body(Body::empty()).unwrap();
+        let mut body = step.run(request, handler).await.into_body();
+        let frame = http_body_util::BodyExt::frame(&mut body).await.unwrap().unwrap();
+        assert_eq!(frame.into_data().unwrap(), &[1][..]);
     }
 
     #[tokio::test]

@@ -13,7 +13,7 @@ use hyper::body::Incoming;
 use hyper::server::conn::http2;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpStream;
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
@@ -56,7 +56,10 @@ impl<S: Rpc> Shared<S> {
         drop(places.handshake);
         if let Some(Some((stream, peer))) = opened {
             let ordinal = self.counters.opened.add_one();
-            Box::pin(self.serve(stream, peer, ordinal)).await;
+            let (alive, mut handlers) = mpsc::channel(1);
+            Box::pin(self.serve(stream, peer, ordinal, alive)).await;
+            // The connection is gone, and HTTP/2 has told every stream of it. Its places are free when the last handler is gone.
+            handlers.recv().await;
             self.counters.closed.add_one();
         }
         drop(places.connection);
@@ -77,10 +80,10 @@ impl<S: Rpc> Shared<S> {
         }
     }
 
-    async fn serve(&self, stream: Stream, peer: Peer, ordinal: u64) {
+    async fn serve(&self, stream: Stream, peer: Peer, ordinal: u64, alive: mpsc::Sender<Infallible>) {
         let closing = CancellationToken::new();
         let handover = Handover::default();
-        let http = self.http(&handover);
+        let http = self.http(&handover, alive);
         let service =
             Entrance { inner: self.service.clone(), peer, closing: Closing(closing.clone()), handover };
         let mut connection = pin!(http.serve_connection(TokioIo::new(stream), service));
@@ -110,9 +113,9 @@ impl<S: Rpc> Shared<S> {
         }
     }
 
-    fn http(&self, handover: &Handover) -> http2::Builder<Spawner> {
+    fn http(&self, handover: &Handover, alive: mpsc::Sender<Infallible>) -> http2::Builder<Spawner> {
         let limits = &self.limits;
-        let spawner = Spawner::new(handover.clone(), limits.stall, Arc::clone(&self.counters));
+        let spawner = Spawner::new(handover.clone(), limits.stall, Arc::clone(&self.counters), alive);
         let mut http = http2::Builder::new(spawner);
         http.timer(TokioTimer::new())
             .max_concurrent_streams(limits.streams)
@@ -161,5 +164,47 @@ impl<S: Rpc> hyper::service::Service<Request<Incoming>> for Entrance<S> {
         self.handover.leave(Arc::clone(&progress));
         let answer = self.inner.clone().oneshot(request);
         Box::pin(async move { Ok(answer.await?.map(|body| Paced::new(body, progress))) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::transport::{ClientAuth, TlsFiles, TlsVersions};
+    use rustls::pki_types::ServerName;
+    use rustls::{ClientConfig, RootCertStore};
+    use tokio::io::AsyncWriteExt as _;
+    use tokio::net::TcpListener;
+
+    #[tokio::test]
+    async fn small_answers_leave_without_delay() {
+        let dir = tempfile::tempdir().unwrap();
+        let own = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+        let (chain, key) = (dir.path().join("chain"), dir.path().join("key"));
+        std::fs::write(&chain, own.cert.pem()).unwrap();
+        std::fs::write(&key, own.signing_key.serialize_pem()).unwrap();
+        let (clients, versions) = (ClientAuth::None, TlsVersions::Only13);
+        let source = TlsSource::open(TlsFiles { chain, key, clients, versions }).unwrap();
+
+        let mut roots = RootCertStore::empty();
+        roots.add(own.cert.der().clone()).unwrap();
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let client = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+        let mut client = client.unwrap().with_root_certificates(roots).with_no_client_auth();
+        client.alpn_protocols = vec![ALPN.to_vec()];
+
+        let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let connected = TcpStream::connect(socket.local_addr().unwrap()).await.unwrap();
+        let (accepted, address) = socket.accept().await.unwrap();
+        let peer = async {
+            let name = ServerName::try_from("localhost").unwrap();
+            let connector = tokio_rustls::TlsConnector::from(Arc::new(client));
+            let mut stream = connector.connect(name, connected).await.unwrap();
+            stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await.unwrap();
+            stream
+        };
+        let (opened, _peer) = tokio::join!(handshake(&source, accepted, address), peer);
+        let (stream, _) = opened.unwrap();
+        assert!(stream.get_ref().get_ref().0.nodelay().unwrap());
     }
 }

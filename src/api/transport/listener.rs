@@ -53,8 +53,8 @@ impl Listener {
     /// Serves `service` until `shutdown`, then drains.
     ///
     /// A drain closes the socket first, so that new connections are refused by the system; asks every connection to close;
-    /// and lets what is in flight finish for at most `limits.drain`. What is left then is cut off. Dropping the future cuts off
-    /// everything at once.
+    /// and lets what is in flight finish for at most `limits.drain`. What is left then is cut off: handlers are dropped at their
+    /// next `await`. When this returns, no handler runs any more. Dropping the future cuts off everything at once.
     pub async fn serve<S: Rpc>(self, service: S, shutdown: CancellationToken) -> ServeReport {
         let Self { socket, tls, limits, counters } = self;
         let sever = CancellationToken::new();

@@ -4,6 +4,7 @@
 //! in memory meanwhile. So answers are handed over in pieces, which keeps what waits small, and a stream that does not take
 //! its next piece for too long is reset.
 
+use std::convert::Infallible;
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -13,6 +14,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
+use tokio::sync::mpsc;
 use tokio::time::{Sleep, sleep};
 use tonic::Status;
 use tonic::body::Body;
@@ -109,6 +111,8 @@ impl Handover {
 
 /// Runs the streams of one connection. A stream that stalls is dropped, upon which HTTP/2 resets it and frees what it held.
 ///
+/// Every stream holds a clone of `alive` while it runs, so that its receiver ends when the last handler has.
+///
 /// hyper calls the service and spawns its stream in one go (`proto::h2::server`), so what was left at the handover
 /// belongs to the stream that is spawned. If it should ever do otherwise, streams go unwatched and nothing else happens.
 #[derive(Debug, Clone)]
@@ -116,25 +120,29 @@ pub(super) struct Spawner {
     handover: Handover,
     limit: Duration,
     counters: Arc<Counters>,
+    alive: mpsc::Sender<Infallible>,
 }
 
 impl Spawner {
-    pub(super) fn new(handover: Handover, limit: Duration, counters: Arc<Counters>) -> Self {
-        Self { handover, limit, counters }
+    pub(super) fn new(
+        handover: Handover,
+        limit: Duration,
+        counters: Arc<Counters>,
+        alive: mpsc::Sender<Infallible>,
+    ) -> Self {
+        Self { handover, limit, counters, alive }
     }
 }
 
 impl<F: Future<Output = ()> + Send + 'static> hyper::rt::Executor<F> for Spawner {
     fn execute(&self, stream: F) {
-        let Some(progress) = self.handover.take() else {
-            tokio::spawn(stream);
-            return;
-        };
-        let (limit, counters) = (self.limit, Arc::clone(&self.counters));
+        let progress = self.handover.take().unwrap_or_default();
+        let (limit, counters, alive) = (self.limit, Arc::clone(&self.counters), self.alive.clone());
         tokio::spawn(async move {
             if !runs_to_its_end(stream, &progress, limit).await {
                 counters.stalled_streams.add_one();
             }
+            drop(alive);
         });
     }
 }

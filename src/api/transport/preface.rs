@@ -31,6 +31,12 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Prefaced<T> {
         }
         Ok(Self { io, unread: PREFACE })
     }
+
+    /// The connection itself.
+    #[cfg(test)]
+    pub(super) fn get_ref(&self) -> &T {
+        &self.io
+    }
 }
 
 impl<T: AsyncRead + Unpin> AsyncRead for Prefaced<T> {

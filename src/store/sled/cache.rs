@@ -1,11 +1,11 @@
 //! The rows that nearly every request reads, kept in memory.
 //!
-//! A request reads its tenant's row, its session's row and its token's row along with its data; the library takes some ten
-//! microseconds for each that is not in its page cache. This is right only because an embedded engine is the one writer
-//! of its files: a shared engine must never have it.
+//! A request reads its tenant's row, its session's row and its token's row along with its data; the library
+//! takes some ten microseconds for each that is not in its page cache. This is right only because an embedded
+//! engine is the one writer of its files: a shared engine must never have it.
 //!
-//! It cannot serve a stale row: the engine fills it under the lock that lets readers in, and changes it under the lock that
-//! shuts them out, together with the tree.
+//! It cannot serve a stale row: the engine fills it under the lock that lets readers in, and changes it under
+//! the lock that shuts them out, together with the tree.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
@@ -18,7 +18,8 @@ const SHARDS: usize = 16;
 /// Rows above this are read from the tree, so that the count bounds the memory too.
 const ROW_BYTES_MAX: usize = 4 << 10;
 
-/// A bounded map from keys to rows. When a half is full the older half is forgotten; what is used again moves over.
+/// A bounded map from keys to rows. When a half is full the older half is forgotten; what is used again moves
+/// over.
 #[derive(Debug)]
 pub(super) struct ControlRows {
     hasher: RandomState,
@@ -54,7 +55,8 @@ impl ControlRows {
         Some(row)
     }
 
-    /// Remembers that `row` stands under `key`, or that nothing does. Other rows than control rows are let pass.
+    /// Remembers that `row` stands under `key`, or that nothing does. Other rows than control rows are let
+    /// pass.
     pub(super) fn set(&self, key: &Key, row: Option<&Row>) {
         if !is_control(key) {
             return;
@@ -97,7 +99,8 @@ impl Halves {
     }
 }
 
-/// Whether a key is one of those that requests read again and again: tenants by name and id, tokens, sessions' own rows.
+/// Whether a key is one of those that requests read again and again: tenants by name and id, tokens,
+/// sessions' own rows.
 fn is_control(key: &Key) -> bool {
     let Some(&table) = key.as_bytes().first() else { return false };
     let session = table == Table::Session as u8 && key.within_session() == [SessionPart::Root as u8];

@@ -5,15 +5,16 @@
 //! 0x01 ‖ key length (u16) ‖ key ‖ index (u32)   chunk `index` of a row above 16 KiB, counted from 0
 //! 0x02 ‖ key                                row length (u32) ‖ the row's first 16 KiB
 //! ```
-//! All numbers big-endian. Chunks stand in a space of their own, so that a scan over rows never meets one, and the length
-//! before the key keeps the chunks of a key apart from those of a key that it begins.
+//! All numbers big-endian. Chunks stand in a space of their own, so that a scan over rows never meets one,
+//! and the length before the key keeps the chunks of a key apart from those of a key that it begins.
 //!
-//! The reason: the library writes a page of up to about 20 items as one record, and puts records above a quarter of a segment
-//! (512 KiB here) into files of their own which it never makes durable (sled issue 1387). 20 items of 16 KiB stay below that.
+//! The reason: the library writes a page of up to about 20 items as one record, and puts records above a
+//! quarter of a segment (512 KiB here) into files of their own which it never makes durable (sled issue
+//! 1387). 20 items of 16 KiB stay below that.
 
 use std::ops::Bound;
 
-use sled::{Db, IVec};
+use sled::Db;
 
 use crate::store::engine::prefix_end;
 use crate::store::{EngineError, Key, Row, ScanRange};
@@ -30,8 +31,9 @@ const CHUNK: u8 = 1;
 const ROW: u8 = 2;
 const LENGTH_BYTES: usize = 4;
 
-/// The keys of the fences: tiny rows that fill the tree's first leaf beside the state row. Every commit rewrites the state row,
-/// every tenth time with its whole leaf; without the fences large chunks would be in that leaf.
+/// The keys of the fences: tiny rows that fill the tree's first leaf beside the state row. Every commit
+/// rewrites the state row, every tenth time with its whole leaf; without the fences large chunks would be in
+/// that leaf.
 pub(super) fn fences() -> impl Iterator<Item = [u8; 2]> {
     (1..=FENCES).map(|number| [ENGINE, number])
 }
@@ -68,8 +70,11 @@ fn prefixed(tag: u8, rest: &[u8]) -> Vec<u8> {
     stored
 }
 
+/// Keys of the tree.
+type Bounds = (Bound<Vec<u8>>, Bound<Vec<u8>>);
+
 /// The tree's keys that a scan goes through; none when the range is empty by its bounds alone.
-pub(super) fn bounds(range: &ScanRange) -> Option<(Bound<Vec<u8>>, Bound<Vec<u8>>)> {
+pub(super) fn bounds(range: &ScanRange) -> Option<Bounds> {
     let prefix = prefixed(ROW, &range.prefix);
     let low = match range.after.as_ref().map(head_key) {
         Some(after) if after >= prefix => Bound::Excluded(after),
@@ -82,14 +87,22 @@ pub(super) fn bounds(range: &ScanRange) -> Option<(Bound<Vec<u8>>, Bound<Vec<u8>
     }
 }
 
-/// A row cut into what stands under its head and the chunks that follow.
-pub(super) fn split(row: &Row) -> Option<(Vec<u8>, impl Iterator<Item = (u32, &[u8])>)> {
+/// A row cut in pieces.
+pub(super) struct Pieces<'a> {
+    /// What stands under the row's key.
+    pub(super) head: Vec<u8>,
+    /// What follows, a chunk each.
+    pub(super) chunks: std::slice::Chunks<'a, u8>,
+}
+
+/// Cuts a row; none for one of 4 GiB or more.
+pub(super) fn split(row: &Row) -> Option<Pieces<'_>> {
     let bytes = row.as_bytes();
     let (first, rest) = bytes.split_at_checked(CHUNK_BYTES).unwrap_or((bytes, &[]));
     let mut head = Vec::with_capacity(LENGTH_BYTES + first.len());
     head.extend_from_slice(&u32::try_from(bytes.len()).ok()?.to_be_bytes());
     head.extend_from_slice(first);
-    Some((head, (0..).zip(rest.chunks(CHUNK_BYTES))))
+    Some(Pieces { head, chunks: rest.chunks(CHUNK_BYTES) })
 }
 
 /// How many chunks belong to a stored head.
@@ -121,14 +134,12 @@ pub(super) fn join(db: &Db, key: &Key, head: &[u8]) -> Result<Row, EngineError> 
     }
     let mut bytes = Vec::with_capacity(length);
     bytes.extend_from_slice(first);
-    let mut expected = 0_u32;
-    for item in db.scan_prefix(chunk_prefix(key)) {
-        let (stored, chunk): (IVec, IVec) = item.map_err(|error| super::failed("read", error))?;
-        if *stored != *chunk_key(key, expected) || bytes.len() + chunk.len() > length {
+    for (index, item) in (0..).zip(db.scan_prefix(chunk_prefix(key))) {
+        let (at, chunk) = item.map_err(|error| super::failed("reading", error))?;
+        if *at != *chunk_key(key, index) || bytes.len() + chunk.len() > length {
             break;
         }
         bytes.extend_from_slice(&chunk);
-        expected += 1;
     }
     if bytes.len() == length { Ok(Row::from_stored(bytes.into())) } else { Err(malformed()) }
 }

@@ -2,13 +2,14 @@
 //!
 //! ```text
 //! lock         held while the store is open; empty
-//! acknowledged the number of the newest commit that was acknowledged, in two slots
+//! acknowledged the number of the newest commit that was acknowledged, and whether the store was closed after it
 //! db           the library's log and pages
 //! conf, snap.* the library's settings and its index of pages as of the last start
 //! blobs/       must stay empty
 //! ```
 //!
-//! Everything here goes through the standard library and so through the C library, which is what lets the power-cut tests see it.
+//! Everything here goes through the standard library and so through the C library, which is what lets the
+//! power-cut tests see it.
 
 use std::fs::{DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, ErrorKind};
@@ -16,7 +17,7 @@ use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt, Per
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rustix::fs::{FlockOperation, flock};
+use rustix::fs::{Advice, FlockOperation, fadvise, flock};
 
 use crate::store::EngineError;
 
@@ -30,15 +31,16 @@ const RELEASE_MILLIS: u32 = 5000;
 pub(super) struct Directory {
     path: PathBuf,
     directory: File,
-    _lock: File,
+    lock: File,
 }
 
 impl Directory {
-    /// Creates the directory where it is missing, makes it private, locks it, and clears what an interrupted start left.
+    /// Creates the directory where it is missing, makes it private, locks it, and clears what an interrupted
+    /// start left.
     ///
     /// # Errors
-    /// [`EngineError::Refused`] when another process has it, when others can enter it, or when it holds blobs or pieces of a store
-    /// without its log; [`EngineError::Io`] when the system refuses.
+    /// [`EngineError::Refused`] when another process has it, when others can enter it, or when it holds blobs
+    /// or pieces of a store without its log; [`EngineError::Io`] when the system refuses.
     pub(super) fn claim(path: &Path) -> Result<Self, EngineError> {
         create(path).map_err(|source| io_error("creating the store's directory", source))?;
         let directory =
@@ -48,7 +50,7 @@ impl Directory {
         // Only under the lock: another process could be writing its snapshot just now.
         remove_unfinished_snapshots(path)
             .map_err(|source| io_error("removing an unfinished snapshot", source))?;
-        let claimed = Self { path: path.to_owned(), directory, _lock: lock };
+        let claimed = Self { path: path.to_owned(), directory, lock };
         claimed.refuse_blobs()?;
         claimed.refuse_without_log()?;
         Ok(claimed)
@@ -56,8 +58,8 @@ impl Directory {
 
     /// Makes what the library created private and durable: its files' contents, and their names.
     ///
-    /// The log as a whole is made durable because it may hold writes of a process that was killed before it could; they are
-    /// about to be served.
+    /// The log as a whole is made durable because it may hold writes of a process that was killed before it
+    /// could; they are about to be served.
     ///
     /// # Errors
     /// [`EngineError::Io`].
@@ -73,6 +75,25 @@ impl Directory {
             self.directory.sync_all()
         };
         settle().map_err(|source| io_error("making the store's files durable", source))
+    }
+
+    /// Has the system read the log from the device again, where it stands in the system's cache.
+    ///
+    /// After a failed write-back the cache may hold pages that it takes for written and that are not. Served
+    /// from there, new commits would be appended behind a hole in the log.
+    ///
+    /// # Errors
+    /// [`EngineError::Io`].
+    pub(super) fn forget_cached_log(&self) -> Result<(), EngineError> {
+        let forget = || -> io::Result<()> {
+            let log = match File::open(self.path.join("db")) {
+                Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+                opened => opened?,
+            };
+            log.sync_all()?;
+            Ok(fadvise(&log, 0, None, Advice::DontNeed)?)
+        };
+        forget().map_err(|source| io_error("writing back the log", source))
     }
 
     /// Opens the library's log for [`Log::make_durable`].
@@ -107,21 +128,19 @@ impl Directory {
         Ok(volume.f_bavail.saturating_mul(volume.f_frsize))
     }
 
-    /// Waits until the library, closed by this process, has let go of its log, for at most five seconds.
+    /// Waits until nobody has the log locked, for at most five seconds; whether that is so.
     ///
-    /// Its last I/O thread may hold the file, and with it the library's lock, for a moment after the last handle is gone; to open the
-    /// store again would fail meanwhile.
-    pub(super) fn wait_for_release(&self) {
-        let Ok(log) = File::open(self.path.join("db")) else { return };
+    /// The library locks it too, and its last I/O thread may hold on to it for a moment after the last handle
+    /// is gone.
+    pub(super) fn wait_for_release(&self) -> bool {
+        let Ok(log) = File::open(self.path.join("db")) else { return true };
         for _ in 0..RELEASE_MILLIS {
             if flock(&log, FlockOperation::NonBlockingLockExclusive).is_ok() {
-                return;
+                return flock(&log, FlockOperation::Unlock).is_ok();
             }
             std::thread::park_timeout(Duration::from_millis(1));
         }
-        tracing::warn!(
-            "the storage library has not let go of its file; the store cannot be opened again in this process"
-        );
+        false
     }
 
     /// A blob would not survive a power cut; none can have been written by this engine.
@@ -150,6 +169,15 @@ impl Directory {
     }
 }
 
+impl Drop for Directory {
+    fn drop(&mut self) {
+        // To close the file is not enough while a child process that is just being started has it as well.
+        if let Err(error) = flock(&self.lock, FlockOperation::Unlock) {
+            tracing::warn!(%error, "the store's lock was not given back");
+        }
+    }
+}
+
 /// Our own descriptor of the library's log.
 #[derive(Debug)]
 pub(super) struct Log {
@@ -161,11 +189,12 @@ pub(super) struct Log {
 impl Log {
     /// Has everything that the library wrote to its log put on the device.
     ///
-    /// The library's own `flush` ends in `sync_file_range` on Linux, which neither flushes the device's cache nor commits the
-    /// file's length (sled issue 1452).
+    /// The library's own `flush` ends in `sync_file_range` on Linux, which neither flushes the device's cache
+    /// nor commits the file's length (sled issue 1452).
     ///
     /// # Errors
-    /// [`EngineError::Io`] when the device refuses, [`EngineError::Corrupt`] when the library has written a blob after all.
+    /// [`EngineError::Io`] when the device refuses, [`EngineError::Corrupt`] when the library has written a
+    /// blob after all.
     pub(super) fn make_durable(&self) -> Result<(), EngineError> {
         self.file.sync_data().map_err(|source| io_error("making a commit durable", source))?;
         let now = changed(&self.blobs).map_err(|source| io_error("looking for blobs", source))?;
@@ -186,16 +215,19 @@ fn changed(directory: &File) -> io::Result<(i64, i64)> {
 
 /// The number of the newest acknowledged commit, beside the log.
 ///
-/// The library takes a damaged record for the end of its log and goes on from there, without the commits that followed. This number,
-/// written after a commit is durable and before it is acknowledged, is what tells. It is not made durable with each commit: after a power
-/// cut it may be older than the log, never newer.
+/// The library takes a damaged record for the end of its log and goes on from there, without the commits that
+/// followed. This number, written after a commit is durable and before it is acknowledged, is what tells. It
+/// is not made durable with each commit: after a power cut it may be older than the log, never newer.
 #[derive(Debug)]
 pub(super) struct Acknowledged {
     file: File,
 }
 
-/// A slot is a number and its complement. Slots stand in sectors of their own and are written in turn, so that a torn write leaves the other.
+/// A slot is a number and its complement. Slots stand in sectors of their own; commits are noted in the first
+/// two in turn, so that a torn write leaves the other. The third has the newest commit of a store that was
+/// closed.
 const SLOT_DISTANCE: u64 = 4096;
+const CLOSED_SLOT: u64 = 2;
 
 impl Acknowledged {
     fn open(path: &Path) -> io::Result<Self> {
@@ -211,6 +243,26 @@ impl Acknowledged {
     pub(super) fn newest(&self) -> Result<u64, EngineError> {
         let newest = self.slot(0).and_then(|even| Ok(even.max(self.slot(1)?)));
         newest.map_err(|source| io_error("reading the record of acknowledged commits", source))
+    }
+
+    /// Whether the store was closed since it was last opened, so that its log must be whole.
+    ///
+    /// # Errors
+    /// [`EngineError::Io`].
+    pub(super) fn is_closed(&self) -> Result<bool, EngineError> {
+        let closed = self.slot(CLOSED_SLOT);
+        let closed =
+            closed.map_err(|source| io_error("reading the record of acknowledged commits", source))?;
+        Ok(closed > 0 && closed == self.newest()?)
+    }
+
+    /// Notes, durably, that the store is closed after `commit`, or open for 0.
+    ///
+    /// # Errors
+    /// [`EngineError::Io`].
+    pub(super) fn note_closed(&self, commit: u64) -> Result<(), EngineError> {
+        self.write_slot(CLOSED_SLOT, commit)?;
+        self.make_durable()
     }
 
     fn slot(&self, number: u64) -> io::Result<u64> {
@@ -230,9 +282,13 @@ impl Acknowledged {
     /// # Errors
     /// [`EngineError::Io`].
     pub(super) fn note(&self, commit: u64) -> Result<(), EngineError> {
+        self.write_slot(commit % 2, commit)
+    }
+
+    fn write_slot(&self, number: u64, commit: u64) -> Result<(), EngineError> {
         let slot = (u128::from(commit) << 64) | u128::from(!commit);
         self.file
-            .write_all_at(&slot.to_be_bytes(), (commit % 2) * SLOT_DISTANCE)
+            .write_all_at(&slot.to_be_bytes(), number * SLOT_DISTANCE)
             .map_err(|source| io_error("recording an acknowledged commit", source))
     }
 
@@ -292,7 +348,8 @@ fn lock(path: &Path) -> Result<File, EngineError> {
     }
 }
 
-/// A process that is killed while the library writes its snapshot leaves one that makes the next start fail (sled issue 1533).
+/// A process that is killed while the library writes its snapshot leaves one that makes the next start fail
+/// (sled issue 1533).
 fn remove_unfinished_snapshots(path: &Path) -> io::Result<()> {
     for entry in path.read_dir()? {
         let entry = entry?;

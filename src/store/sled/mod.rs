@@ -1,22 +1,27 @@
 //! The embedded engine: sled 0.34.7, used in the one way in which it keeps what it acknowledged.
 //!
-//! Promises: what [`commit`](StorageEngine::commit) answered with `Committed` is on the device, whole, whatever happens next; batches
-//! are applied one after the other; one call of `multi_get` or `scan` sees no batch half; after an error in a commit other than `Full`, and
-//! after a panic of the library, nothing is served any more.
+//! Promises: what [`commit`](StorageEngine::commit) answered with `Committed` is on the device, whole,
+//! whatever happens next; batches are applied one after the other; one call of `multi_get` or `scan` sees no
+//! batch half; after an error in a commit other than `Full`, and after a panic of the library, nothing is
+//! served any more.
 //!
-//! It does not promise that a row which a reader saw is durable already: a batch is visible from the moment it is applied, a
-//! device flush before it is acknowledged. Who answers a read only after a commit of its own (its audit event) never shows what a power cut takes
-//! back, because commits are made durable in their order.
+//! It does not promise that a row which a reader saw is durable already: a batch is visible from the moment
+//! it is applied, a device flush before it is acknowledged. Who answers a read only after a commit of its own
+//! (its audit event) never shows what a power cut takes back, because commits are made durable in their
+//! order.
 //!
-//! All calls run inline on the calling thread: reads take microseconds and wait for the application of one batch at most; `commit` and
-//! `close` block for as long as the device takes. The committer calls `commit` from a thread of its own.
+//! All calls run inline on the calling thread: reads take microseconds and wait for the application of one
+//! batch at most; `commit` and `close` block for as long as the device takes. The committer calls `commit`
+//! from a thread of its own.
 //!
-//! Which trap of the library is dealt with where: `docs/decisions/0010-sled.md`.
+//! Which trap of the library is dealt with where: `docs/decisions/0005-how-sled-is-used.md`.
 
 mod cache;
 mod chunk;
 mod files;
 mod open;
+mod stage;
+mod verify;
 
 use std::any::Any;
 use std::io::{self, ErrorKind};
@@ -31,6 +36,7 @@ use sled::{Db, IVec};
 
 use self::cache::ControlRows;
 use self::files::{Acknowledged, Directory, Log};
+use self::stage::{Staged, State};
 use super::{
     Batch, CommitOutcome, EngineError, EngineStats, Key, Row, RowExpect, ScanPage, ScanRange, StorageEngine,
 };
@@ -42,10 +48,11 @@ pub struct SledOptions {
     pub path: PathBuf,
     /// Bytes of pages that the library keeps in memory. The process uses 150 to 250 MB above that.
     pub cache_bytes: u64,
-    /// Most control rows (tenants, tokens, sessions) kept in memory; 0 for none. Each takes up to 4 KiB, typically 0.6.
+    /// Most control rows (tenants, tokens, sessions) kept in memory; 0 for none. Each takes up to 4 KiB,
+    /// typically 0.6.
     pub control_rows: usize,
-    /// Free bytes that a volume must have for a commit to be tried, so that it cannot fail half way: below that, and six times the batch,
-    /// commits are answered with [`EngineError::Full`].
+    /// Free bytes that a volume must have for a commit to be tried, so that it cannot fail half way: below
+    /// that, and six times the batch, commits are answered with [`EngineError::Full`].
     pub reserve_bytes: u64,
 }
 
@@ -75,8 +82,8 @@ pub struct SledEngine {
     rows: AtomicU64,
 }
 
-/// What a commit needs. Kept from being dropped when the engine has failed: the library would wait for threads that are gone, and its
-/// files must stay locked as long as its others run.
+/// What a commit needs. Kept from being dropped when the engine has failed: the library would wait for
+/// threads that are gone, and its files must stay locked as long as its others run.
 #[derive(Debug)]
 struct Writer {
     db: Db,
@@ -87,28 +94,14 @@ struct Writer {
     reserve_bytes: u64,
 }
 
-/// The engine's own row, changed by every commit.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-struct State {
-    /// The number of the newest commit.
-    commits: u64,
-    /// How many rows there are.
-    rows: u64,
-}
-
-/// A batch as the library shall apply it.
-struct Staged {
-    batch: sled::Batch,
-    operations: usize,
-    state: State,
-}
-
 impl SledEngine {
-    /// Opens the store in `options.path`, or makes an empty one. Replays what was written since the last start.
+    /// Opens the store in `options.path`, or makes an empty one. Replays what was written since the last
+    /// start.
     ///
     /// # Errors
-    /// [`EngineError::Refused`] when another process has the store, it was made by another version, its directory is open to others, or has
-    /// blobs; [`EngineError::Corrupt`] names what is damaged; [`EngineError::Io`] when the system refuses.
+    /// [`EngineError::Refused`] when another process has the store, it was made by another version, its
+    /// directory is open to others, or has blobs; [`EngineError::Corrupt`] names what is damaged;
+    /// [`EngineError::Io`] when the system refuses.
     pub fn open(options: &SledOptions) -> Result<Self, EngineError> {
         let writer = contained("opening", || open::open(options)).map_err(as_damage)?;
         Ok(Self {
@@ -126,7 +119,8 @@ impl SledEngine {
         self.guarded("reading", || keys.iter().map(|key| self.find(db, key)).collect())
     }
 
-    /// The caller holds the lock that shuts commits out, so that what is put into the cache is not older than what a commit puts there.
+    /// The caller holds the lock that shuts commits out, so that what is put into the cache is not older than
+    /// what a commit puts there.
     fn find(&self, db: &Db, key: &Key) -> Result<Option<Row>, EngineError> {
         if let Some(row) = self.control.find(key) {
             return Ok(Some(row));
@@ -175,10 +169,11 @@ impl SledEngine {
         if !conflicts.is_empty() {
             return Ok(CommitOutcome::Conflict(conflicts));
         }
-        let staged = writer.stage(batch)?;
+        let staged = Staged::new(&writer.db, writer.state, batch)?;
         if batch.bytes() > LARGE_BATCH_BYTES {
-            // The library reuses a segment once what it held was written elsewhere and two more segments were begun. A large batch begins
-            // several: whatever the library's own thread has moved until now must be on the device first.
+            // The library reuses a segment once what it held was written elsewhere and two more segments were
+            // begun. A large batch begins several: whatever the library's own thread has moved until now must
+            // be on the device first.
             writer.make_durable()?;
         }
         self.apply(&writer.db, batch, staged.batch)?;
@@ -231,18 +226,17 @@ impl SledEngine {
             return Ok(());
         }
         let (writer, tree) = (ManuallyDrop::into_inner(writer), ManuallyDrop::into_inner(tree));
+        let Writer { db, log, acknowledged, directory, state, .. } = writer;
         let closed = contained("closing", || {
-            writer.make_durable()?;
-            writer.acknowledged.make_durable()
-        });
-        let Writer { db, directory, .. } = writer;
-        let dropped = contained("closing", || {
+            db.flush().map_err(|error| failed("writing the log", error))?;
             drop(tree);
             drop(db);
-            Ok(())
+            log.make_durable()
         });
-        directory.wait_for_release();
-        closed.and(dropped)
+        if !directory.wait_for_release() {
+            tracing::warn!("the storage library has not let go of its log yet");
+        }
+        closed.and_then(|()| acknowledged.note_closed(state.commits))
     }
 
     /// The tree, unless the engine is closed or has failed.
@@ -321,25 +315,11 @@ impl StorageEngine for SledEngine {
 }
 
 impl Writer {
-    /// Nothing of a batch is applied when the volume might not hold it: the library cannot take half a batch back.
+    /// Nothing of a batch is applied when the volume might not hold it: the library cannot take half a batch
+    /// back.
     fn refuse_when_full(&self, batch_bytes: usize) -> Result<(), EngineError> {
         let needed = (batch_bytes as u64).saturating_mul(LOG_PER_BYTE).saturating_add(self.reserve_bytes);
         if self.directory.free_bytes()? < needed { Err(EngineError::Full) } else { Ok(()) }
-    }
-
-    /// Turns a batch into what the library shall apply, and reads every row that it touches: a page that cannot be read shows here, where
-    /// nothing is applied yet, and not half way through.
-    fn stage(&self, batch: &Batch) -> Result<Staged, EngineError> {
-        let state = State { commits: self.state.commits + 1, rows: self.state.rows };
-        let mut staged = Staged { batch: sled::Batch::default(), operations: 0, state };
-        for (key, row) in &batch.put {
-            staged.put(&self.db, key, row)?;
-        }
-        for key in &batch.delete {
-            staged.delete(&self.db, key)?;
-        }
-        staged.insert(chunk::STATE_KEY.to_vec(), staged.state.to_bytes());
-        Ok(staged)
     }
 
     fn make_durable(&self) -> Result<(), EngineError> {
@@ -349,90 +329,12 @@ impl Writer {
     }
 }
 
-impl Staged {
-    fn put(&mut self, db: &Db, key: &Key, row: &Row) -> Result<(), EngineError> {
-        let (head, chunks) = chunk::split(row).ok_or_else(too_large)?;
-        let old = stored(db, key)?;
-        let stale = old.as_ref().map_or(Ok(0), |head| chunk::chunks_of(head))?;
-        self.state.rows += u64::from(old.is_none());
-        self.insert(chunk::head_key(key), head);
-        let mut next = 0;
-        for (index, bytes) in chunks {
-            let at = chunk::chunk_key(key, index);
-            touch(db, &at)?;
-            self.insert(at, bytes.to_vec());
-            next = index + 1;
-        }
-        self.remove_chunks(db, key, next..stale)
-    }
-
-    fn delete(&mut self, db: &Db, key: &Key) -> Result<(), EngineError> {
-        let Some(head) = stored(db, key)? else { return Ok(()) };
-        self.state.rows = self.state.rows.saturating_sub(1);
-        self.operations += 1;
-        self.batch.remove(chunk::head_key(key));
-        self.remove_chunks(db, key, 0..chunk::chunks_of(&head)?)
-    }
-
-    fn remove_chunks(
-        &mut self,
-        db: &Db,
-        key: &Key,
-        indexes: std::ops::Range<u32>,
-    ) -> Result<(), EngineError> {
-        for index in indexes {
-            let at = chunk::chunk_key(key, index);
-            touch(db, &at)?;
-            self.operations += 1;
-            self.batch.remove(at);
-        }
-        Ok(())
-    }
-
-    fn insert(&mut self, at: Vec<u8>, bytes: Vec<u8>) {
-        self.operations += 1;
-        self.batch.insert(at, bytes);
-    }
-}
-
-/// Version of the layout of the tree.
-const FORMAT: u8 = 1;
-
-impl State {
-    fn to_bytes(self) -> Vec<u8> {
-        let mut bytes = vec![FORMAT];
-        bytes.extend_from_slice(&self.commits.to_be_bytes());
-        bytes.extend_from_slice(&self.rows.to_be_bytes());
-        bytes
-    }
-
-    fn from_bytes(bytes: &[u8]) -> Result<Self, EngineError> {
-        let Some((&FORMAT, rest)) = bytes.split_first() else {
-            let found = bytes.first().copied().unwrap_or_default();
-            let why = format!(
-                "it has version {found} of the engine's layout, and this program knows version {FORMAT}"
-            );
-            return Err(EngineError::Refused { why });
-        };
-        let both = rest.split_at_checked(8).and_then(|(commits, rows)| {
-            Some((u64::from_be_bytes(commits.try_into().ok()?), u64::from_be_bytes(rows.try_into().ok()?)))
-        });
-        let (commits, rows) = both
-            .ok_or_else(|| EngineError::Corrupt { what: "the engine's own row is malformed".to_owned() })?;
-        Ok(Self { commits, rows })
-    }
-}
-
 fn stored(db: &Db, key: &Key) -> Result<Option<IVec>, EngineError> {
     db.get(chunk::head_key(key)).map_err(|error| failed("reading", error))
 }
 
-/// Has the library read the page in which `at` stands or would stand.
-fn touch(db: &Db, at: &[u8]) -> Result<(), EngineError> {
-    db.contains_key(at).map(|_| ()).map_err(|error| failed("reading", error))
-}
-
-/// Has old versions of pages freed: a single writer hardly drives the collector (1.9 GB held after a load that needs 0.14).
+/// Has old versions of pages freed: a single writer hardly drives the collector (1.9 GB held after a load
+/// that needs 0.14).
 fn collect_garbage(operations: usize) {
     for _ in 0..operations / 32 + 4 {
         crossbeam_epoch::pin().flush();
@@ -466,11 +368,6 @@ fn is_panic(error: &EngineError) -> bool {
 /// Names the panic of a call that only reads: the library could not make sense of its files.
 fn as_damage(error: EngineError) -> EngineError {
     if is_panic(&error) { EngineError::Corrupt { what: error.to_string() } } else { error }
-}
-
-fn too_large() -> EngineError {
-    let source = io::Error::new(ErrorKind::InvalidInput, "a row of 4 GiB or more");
-    EngineError::Io { operation: "splitting a row", source }
 }
 
 /// Names an error of the library.

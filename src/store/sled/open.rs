@@ -3,31 +3,48 @@
 use sled::{Config, Db, Mode};
 
 use super::files::{Acknowledged, Directory, Log};
-use super::{EngineError, SledOptions, State, Writer, chunk, contained, failed};
+use super::{EngineError, SledOptions, State, Writer, chunk, contained, failed, verify};
 
-/// A quarter of it is the largest record that the library writes into its log; it can never be changed for a store.
+/// A quarter of it is the largest record that the library writes into its log; it can never be changed for a
+/// store.
 const SEGMENT_BYTES: usize = 2 << 20;
 /// How often the library's own thread runs, in milliseconds.
 ///
-/// It alone reclaims space, so it must run, and it empties one segment at a time: at the default of 500 it cannot keep up with 4 MB/s of
-/// overwriting. After each it makes the log durable. A segment is used again when two more were begun after its pages were
-/// moved, so what was moved is on the device before the place where it stood is overwritten.
+/// It alone reclaims space, so it must run, and it empties one segment at a time: at the default of 500 it
+/// cannot keep up with 4 MB/s of overwriting. After each it makes the log durable. A segment is used again
+/// when two more were begun after its pages were moved, so what was moved is on the device before the place
+/// where it stood is overwritten.
 const FLUSHER_MILLIS: u64 = 20;
 
 /// Opens or makes a store, ready to serve.
 pub(super) fn open(options: &SledOptions) -> Result<Writer, EngineError> {
     let directory = Directory::claim(&options.path)?;
+    let acknowledged = directory.acknowledged()?;
+    if acknowledged.is_closed()? {
+        // Before the library opens it, because that writes over what it cannot read.
+        verify::refuse_damage(&options.path, SEGMENT_BYTES)?;
+        acknowledged.note_closed(0)?;
+    } else {
+        directory.forget_cached_log()?;
+    }
+    if !directory.wait_for_release() {
+        return Err(EngineError::Refused {
+            why: "another program has its log, the file `db`, open".to_owned(),
+        });
+    }
     let db = library(options).map_err(|error| failed("opening", error))?;
-    match ready(&db, &directory) {
-        Ok((log, acknowledged, state)) => {
+    match ready(&db, &directory, &acknowledged) {
+        Ok((log, state)) => {
             Ok(Writer { db, log, acknowledged, directory, state, reserve_bytes: options.reserve_bytes })
         }
         Err(error) => {
             // The library panics when its last sync fails; what failed first is what is told.
-            if let Err(second) = contained("closing", || Ok(drop(db))) {
+            if let Err(second) = contained("closing", move || {
+                drop(db);
+                Ok(())
+            }) {
                 tracing::debug!(error = %second, "a store that was not opened was not closed cleanly either");
             }
-            directory.wait_for_release();
             Err(error)
         }
     }
@@ -44,8 +61,7 @@ fn library(options: &SledOptions) -> sled::Result<Db> {
         .open()
 }
 
-fn ready(db: &Db, directory: &Directory) -> Result<(Log, Acknowledged, State), EngineError> {
-    let acknowledged = directory.acknowledged()?;
+fn ready(db: &Db, directory: &Directory, acknowledged: &Acknowledged) -> Result<(Log, State), EngineError> {
     directory.settle()?;
     let log = directory.log()?;
     let state = match read_state(db)? {
@@ -58,7 +74,7 @@ fn ready(db: &Db, directory: &Directory) -> Result<(Log, Acknowledged, State), E
     }
     acknowledged.note(state.commits)?;
     acknowledged.make_durable()?;
-    Ok((log, acknowledged, state))
+    Ok((log, state))
 }
 
 fn read_state(db: &Db) -> Result<Option<State>, EngineError> {
@@ -85,8 +101,8 @@ fn begin(db: &Db, log: &Log) -> Result<State, EngineError> {
 
 fn rolled_back(found: u64, acknowledged: u64) -> EngineError {
     let what = format!(
-        "the newest commit in its log is {found}, but commit {acknowledged} was acknowledged: the end of the log is damaged, or an \
-         older file was put in its place"
+        "the newest commit in its log is {found}, but commit {acknowledged} was acknowledged: the end of the \
+         log is damaged, or an older file was put in its place"
     );
     EngineError::Corrupt { what }
 }
