@@ -176,7 +176,8 @@ impl Books {
         let revision = line.pointer("/res/ver").and_then(Value::as_u64).ok_or("it names no revision")?;
         let hash = line.get("ch").and_then(Value::as_str).map(str::to_owned);
         let items = line.pointer("/res/n").and_then(Value::as_u64).unwrap_or_default();
-        let known = self.newest.entry((session, resource)).or_insert(Newest { revision: 0, hash: None, items: 0 });
+        let known =
+            self.newest.entry((session, resource)).or_insert(Newest { revision: 0, hash: None, items: 0 });
         if revision != known.revision + 1 {
             return Err(format!("revision {revision} follows {}", known.revision));
         }
@@ -205,7 +206,8 @@ impl Books {
                     *events.entry(stream).or_default() += 1;
                 }
                 _ => {
-                    let newest = expected.remove(key).ok_or_else(|| format!("{key:?} is there without an event"))?;
+                    let newest =
+                        expected.remove(key).ok_or_else(|| format!("{key:?} is there without an event"))?;
                     is_as_entered(row, &newest).map_err(|what| format!("{key:?}: {what}"))?;
                 }
             }
@@ -316,7 +318,10 @@ impl ReadLog {
             let page = store.reader.search(log, from, Order::OldestFirst, &Filter::ALL, PAGE).await;
             for line in page.map_err(failed)?.lines {
                 self.frontier.append(leaf_hash(line.line.as_bytes()));
-                lines.insert(line.sequence, serde_json::from_str(&line.line).map_err(|error| error.to_string())?);
+                lines.insert(
+                    line.sequence,
+                    serde_json::from_str(&line.line).map_err(|error| error.to_string())?,
+                );
             }
         }
         // Its lines up to the last audit are known by the frontier alone: another line among them gives another root.
@@ -330,12 +335,12 @@ impl ReadLog {
 impl Store {
     /// Opens a store; `None` when it has no tenant yet.
     async fn open(path: &Path, root_key: &Path) -> Result<Option<Self>, String> {
-        let options =
-            SledOptions { cache_bytes: 32 << 20, reserve_bytes: 1 << 20, ..SledOptions::new(path) };
+        let options = SledOptions { cache_bytes: 32 << 20, reserve_bytes: 1 << 20, ..SledOptions::new(path) };
         let engine: Arc<dyn StorageEngine> =
             Arc::new(SledEngine::open(&options).map_err(|error| format!("the store: {error}"))?);
         let entropy = Arc::new(SystemEntropy::new());
-        let provider = KeyFile::open(root_key, entropy.clone()).map_err(|error| format!("the root key: {error}"))?;
+        let provider =
+            KeyFile::open(root_key, entropy.clone()).map_err(|error| format!("the root key: {error}"))?;
         let keyring = Keyring::open(&*engine, &provider, &[], entropy, Timestamp::default()).await;
         let keyring = keyring.map_err(|error| format!("the keys: {error}"))?;
         let rows = scan(&*engine, keys::table(Table::Tenant)).await?;

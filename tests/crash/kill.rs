@@ -1,6 +1,7 @@
 //! `kill -9` at random moments: while writers write, and while a server starts.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use strongroom::client::{Admin, ClientError};
@@ -76,7 +77,7 @@ impl Run {
         let target = Target {
             tenant: server.tenant(),
             acknowledgements: acknowledgements.clone(),
-            place: &|| 0,
+            place: Arc::new(|| 0),
         };
         let mut running = JoinSet::new();
         for (number, mut writer) in self.writers.drain(..).enumerate() {
@@ -88,7 +89,8 @@ impl Run {
         }
         let rotating = tokio::spawn(rotate(server.admin(), 3));
         let wanted = self.random.below(ACKNOWLEDGEMENTS);
-        let enough = acknowledgements.subscribe().wait_for(|count| *count >= wanted).await.map(|count| *count);
+        let enough =
+            acknowledgements.subscribe().wait_for(|count| *count >= wanted).await.map(|count| *count);
         assert!(enough.is_ok());
         self.pass(MOMENT_MICROS).await;
         server.kill();

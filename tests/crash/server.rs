@@ -133,8 +133,7 @@ impl Server {
 /// The data and the admin endpoint, from what a server greets with; `None` when it ended without a greeting.
 fn read_addresses(stdout: ChildStdout) -> Option<(String, String)> {
     let mut lines = BufReader::new(stdout).lines().map_while(Result::ok);
-    let mut endpoint = |name: &str| {
-        lines.find_map(|line| Some(line.trim().strip_prefix(name)?.trim().to_owned()))
-    };
+    let mut endpoint =
+        |name: &str| lines.find_map(|line| Some(line.trim().strip_prefix(name)?.trim().to_owned()));
     Some((endpoint("data ")?, endpoint("admin ")?))
 }

@@ -4,11 +4,12 @@
 //! acknowledged, a crash may leave any beginning of its list that holds all that must be kept, and nothing else: [`Writer::settle`].
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use futures_util::{StreamExt as _, TryStreamExt as _};
 use strongroom::client::{
-    Answer, AuditStamp, Bytes, ClientError, CreateSession, Delete, Expect, Owner, Put, Revision, SessionHandle,
-    Tenant, View, Write,
+    Answer, AuditStamp, Bytes, ClientError, CreateSession, Delete, Expect, Owner, Put, Revision,
+    SessionHandle, Tenant, View, Write,
 };
 use tokio::sync::watch;
 
@@ -71,13 +72,32 @@ pub type State = BTreeMap<String, Option<Session>>;
 /// A change that a writer asks for.
 #[derive(Debug, Clone)]
 pub enum Change {
-    Create { session: String },
-    DeleteSession { session: String },
-    Put { session: String, entry: String, content: Content },
-    Delete { session: String, entry: String, take: bool },
+    Create {
+        session: String,
+    },
+    DeleteSession {
+        session: String,
+    },
+    Put {
+        session: String,
+        entry: String,
+        content: Content,
+    },
+    Delete {
+        session: String,
+        entry: String,
+        take: bool,
+    },
     /// Puts and deletions of different entries.
-    Batch { session: String, writes: Vec<(String, Option<Content>)> },
-    Append { session: String, stream: String, events: Vec<Content> },
+    Batch {
+        session: String,
+        writes: Vec<(String, Option<Content>)>,
+    },
+    Append {
+        session: String,
+        stream: String,
+        events: Vec<Content>,
+    },
 }
 
 impl Change {
@@ -96,7 +116,9 @@ impl Change {
             Self::Put { session, entry, content } => {
                 within(session, &mut |session| write(session, entry, Some(*content)));
             }
-            Self::Delete { session, entry, .. } => within(session, &mut |session| write(session, entry, None)),
+            Self::Delete { session, entry, .. } => {
+                within(session, &mut |session| write(session, entry, None))
+            }
             Self::Batch { session, writes } => within(session, &mut |session| {
                 writes.iter().for_each(|(entry, content)| write(session, entry, *content));
             }),
@@ -162,12 +184,12 @@ pub struct Writer {
 
 /// A server that writers use, and how they learn that they shall end.
 #[derive(Clone)]
-pub struct Target<'a> {
+pub struct Target {
     pub tenant: Tenant,
     /// Counts the acknowledgements of all writers.
     pub acknowledgements: watch::Sender<u64>,
     /// Where the trace of the server's files stands now.
-    pub place: &'a (dyn Fn() -> u64 + Sync),
+    pub place: Arc<dyn Fn() -> u64 + Send + Sync>,
 }
 
 /// Why a writer stopped.
@@ -212,7 +234,7 @@ impl Writer {
     }
 
     /// Asks for changes, and reads in between, until something fails: the server is gone.
-    pub async fn run(&mut self, target: &Target<'_>) -> Stopped {
+    pub async fn run(&mut self, target: &Target) -> Stopped {
         let mut state = self.base.clone();
         loop {
             let outcome = match self.random.below(6) {
@@ -226,7 +248,7 @@ impl Writer {
         }
     }
 
-    async fn change(&mut self, state: &mut State, target: &Target<'_>) -> Result<(), Stopped> {
+    async fn change(&mut self, state: &mut State, target: &Target) -> Result<(), Stopped> {
         let change = self.next(state);
         self.steps.push(Step { change: change.clone(), acknowledged: None });
         let mut after = state.clone();
@@ -240,13 +262,7 @@ impl Writer {
         Ok(())
     }
 
-    fn note(
-        &mut self,
-        target: &Target<'_>,
-        session: String,
-        stamp: Option<AuditStamp>,
-        events: Vec<Stamped>,
-    ) {
+    fn note(&mut self, target: &Target, session: String, stamp: Option<AuditStamp>, events: Vec<Stamped>) {
         let stamp = stamp.expect("every answer says where its event stands");
         self.acknowledged.push(Acknowledged { place: (target.place)(), stamp, session, events });
     }
@@ -301,8 +317,12 @@ impl Writer {
     }
 
     fn existing(&mut self, session: &Session) -> Option<String> {
-        let there: Vec<&String> =
-            session.entries.iter().filter(|(_, (_, content))| content.is_some()).map(|(name, _)| name).collect();
+        let there: Vec<&String> = session
+            .entries
+            .iter()
+            .filter(|(_, (_, content))| content.is_some())
+            .map(|(name, _)| name)
+            .collect();
         there.get(self.random.below(there.len() as u64) as usize).map(|name| (*name).clone())
     }
 
@@ -312,7 +332,7 @@ impl Writer {
         change: &Change,
         before: &State,
         after: &State,
-        target: &Target<'_>,
+        target: &Target,
     ) -> Result<(String, Option<AuditStamp>, Vec<Stamped>), Stopped> {
         let at = |session: &String| target.tenant.session(session.as_str(), self.owner.clone());
         let revision = |session: &String, entry: &String| after[session].as_ref().unwrap().entries[entry].0;
@@ -378,7 +398,7 @@ impl Writer {
     }
 
     /// Reads an entry and compares it.
-    async fn read(&mut self, state: &State, target: &Target<'_>) -> Result<(), Stopped> {
+    async fn read(&mut self, state: &State, target: &Target) -> Result<(), Stopped> {
         let live: Vec<String> = live(state).cloned().collect();
         let Some(session) = live.get(self.random.below(live.len() as u64) as usize) else { return Ok(()) };
         let within = state[session].as_ref().unwrap();
@@ -502,9 +522,10 @@ impl Found {
 
 impl FoundSession {
     fn difference(&self, expected: &Session) -> Option<String> {
-        let live = expected.entries.iter().filter_map(|(name, (revision, content))| {
-            content.map(|content| (name, (*revision, content)))
-        });
+        let live = expected
+            .entries
+            .iter()
+            .filter_map(|(name, (revision, content))| content.map(|content| (name, (*revision, content))));
         let live: BTreeMap<_, _> = live.collect();
         if let Some(added) = self.entries.keys().find(|name| !live.contains_key(name)) {
             return Some(format!("{added} is there at revision {}", self.entries[added].0));
@@ -515,7 +536,9 @@ impl FoundSession {
                 Some((found, _)) if *found != revision => {
                     return Some(format!("{name} has revision {found} instead of {revision}"));
                 }
-                Some((_, value)) if *value != content.bytes() => return Some(format!("{name} has other bytes")),
+                Some((_, value)) if *value != content.bytes() => {
+                    return Some(format!("{name} has other bytes"));
+                }
                 Some(_) => {}
             }
         }
