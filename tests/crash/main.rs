@@ -6,7 +6,8 @@
 //! is replayed and verified before and after a kill (`replay`).
 //!
 //! `STRONGROOM_CRASH_ROUNDS` and `STRONGROOM_POWERCUT_ROUNDS` set how many crashes there are, `STRONGROOM_CRASH_SEED` repeats the choices of a
-//! run (the operating system's scheduling is not repeated), `STRONGROOM_REPLAY_FILE` names a recording.
+//! run (the operating system's scheduling is not repeated), `STRONGROOM_CRASH_SERVER` names another server binary than the one that was built with
+//! the tests, `STRONGROOM_REPLAY_FILE` a recording.
 #![cfg(target_os = "linux")]
 #![allow(
     clippy::unwrap_used,
