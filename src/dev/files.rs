@@ -18,22 +18,25 @@ const FILE_BYTES: u64 = 64 << 10;
 /// Holds other starts back until it is dropped.
 pub(super) struct Lock(#[expect(dead_code, reason = "the lock lives as long as the file is open")] File);
 
-/// Makes a directory of mode 0700, or checks that an existing one is closed to others. Parents get the usual mode.
+/// Makes a directory of mode 0700, or checks that an existing one is closed to others. Parents get the usual mode. Afterwards
+/// its name is on the device, whoever made it: keys that vanish in a power cut while the store stays would be a lost store.
 pub(super) fn make_private_directory(dir: &Path) -> Result<(), DevError> {
-    if let Some(parent) = dir.parent() {
-        fs::create_dir_all(parent).map_err(failed("made", parent))?;
-    }
+    let parent = parent(dir);
+    fs::create_dir_all(parent).map_err(failed("made", parent))?;
     match DirBuilder::new().mode(0o700).create(dir) {
-        Ok(()) => Ok(()),
+        Ok(()) => {}
         Err(error) if error.kind() == ErrorKind::AlreadyExists => {
             let metadata = fs::symlink_metadata(dir).map_err(failed("read", dir))?;
             if !metadata.is_dir() {
                 return Err(DevError::NotA { path: dir.to_owned(), expected: "directory" });
             }
-            closed_to_others(dir, metadata.permissions().mode())
+            closed_to_others(dir, metadata.permissions().mode())?;
         }
-        Err(error) => Err(failed("made", dir)(error)),
+        Err(error) => return Err(failed("made", dir)(error)),
     }
+    // Its own name, and that of its parent, which may be new as well.
+    sync(parent)?;
+    sync(self::parent(parent))
 }
 
 /// Waits until no other start holds the lock. A start takes well below a second.
@@ -87,7 +90,15 @@ pub(super) fn write(path: &Path, bytes: &[u8]) -> Result<(), DevError> {
     let mut file = file.map_err(failed("written", &new))?;
     file.write_all(bytes).and_then(|()| file.sync_all()).map_err(failed("written", &new))?;
     fs::rename(&new, path).map_err(failed("written", path))?;
-    let dir = path.parent().unwrap_or(Path::new("."));
+    sync(parent(path))
+}
+
+fn parent(path: &Path) -> &Path {
+    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+/// Makes the names in a directory durable.
+fn sync(dir: &Path) -> Result<(), DevError> {
     File::open(dir).and_then(|dir| dir.sync_all()).map_err(failed("flushed", dir))
 }
 

@@ -158,8 +158,19 @@ fn prepare(directory: &Path) -> Result<(), KeyringError> {
         let path = directory.to_owned();
         return if owned { Ok(()) } else { Err(KeyringError::Permissions { path, mode }) };
     }
-    DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(failed)?;
-    sync(self::directory(directory)).map_err(failed)
+    make(directory).map_err(failed)
+}
+
+/// Makes a directory and what is missing above it, each name durable before the next: a key that vanishes in a power cut
+/// while the store stays would be a lost store.
+fn make(path: &Path) -> std::io::Result<()> {
+    if path.is_dir() {
+        return Ok(());
+    }
+    let above = directory(path);
+    make(above)?;
+    DirBuilder::new().mode(0o700).create(path)?;
+    sync(above)
 }
 
 fn sync(directory: &Path) -> std::io::Result<()> {

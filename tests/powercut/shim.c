@@ -5,7 +5,7 @@
  *   LD_PRELOAD=shim.so STRONGROOM_TRACE_ROOT=/dir STRONGROOM_TRACE_FILE=/elsewhere/trace  program
  *
  * Interposes on the C library, so it sees Rust's standard library and everything that calls libc, but no raw system calls. Not seen at all:
- * mmap writes, O_DIRECT alignment, links, holes punched by fallocate.
+ * mmap writes, O_DIRECT alignment, symbolic links, holes punched by fallocate.
  *
  * A record is appended to the trace when its call has returned with success, under one lock, so that the order of records is the order in which
  * calls took effect. Syncs alone run outside the lock and name the length that the trace had when they began: what is recorded below that length
@@ -18,6 +18,7 @@
  *        4 rename    path, other = new path
  *        5 remove    path
  *        6 sync      path                        a = length of the trace when it began
+ *        7 link      path, other = new path
  *
  * Paths are relative to the root; "" is the root itself.
  *
@@ -42,7 +43,7 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
-enum { CREATE = 1, WRITE = 2, TRUNCATE = 3, RENAME = 4, REMOVE = 5, SYNC = 6, KINDS = 7 };
+enum { CREATE = 1, WRITE = 2, TRUNCATE = 3, RENAME = 4, REMOVE = 5, SYNC = 6, LINK = 7, KINDS = 8 };
 
 static char root[PATH_MAX];
 static size_t root_len;
@@ -279,4 +280,22 @@ static int traced_rename(int from_dir, const char *from, int to_dir, const char 
 int rename(const char *from, const char *to) { return traced_rename(AT_FDCWD, from, AT_FDCWD, to); }
 int renameat(int from_dir, const char *from, int to_dir, const char *to) {
     return traced_rename(from_dir, from, to_dir, to);
+}
+
+static int traced_link(int from_dir, const char *from, int to_dir, const char *to, int flags) {
+    char from_buffer[PATH_MAX], to_buffer[PATH_MAX];
+    const char *old = below_path(from_dir, from, from_buffer), *new = below_path(to_dir, to, to_buffer);
+    if (!old || !new) return REAL(linkat)(from_dir, from, to_dir, to, flags);
+    pthread_mutex_lock(&lock);
+    int done = fails(LINK) ? -1 : REAL(linkat)(from_dir, from, to_dir, to, flags);
+    int error = errno;
+    if (done == 0) put(LINK, old, new, strlen(new), 0);
+    errno = error;
+    pthread_mutex_unlock(&lock);
+    return done;
+}
+
+int link(const char *from, const char *to) { return traced_link(AT_FDCWD, from, AT_FDCWD, to, 0); }
+int linkat(int from_dir, const char *from, int to_dir, const char *to, int flags) {
+    return traced_link(from_dir, from, to_dir, to, flags);
 }

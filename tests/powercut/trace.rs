@@ -83,6 +83,7 @@ enum Call {
     Write { path: String, offset: u64, bytes: Range<usize> },
     Truncate { path: String, length: u64 },
     Rename { from: String, to: String },
+    Link { from: String, to: String },
     Remove { path: String },
     Sync { path: String, began: u64 },
 }
@@ -158,6 +159,7 @@ fn parse(bytes: &[u8], at: usize) -> io::Result<Option<(usize, Call)>> {
         4 => Call::Rename { from: path, to: text(path_end..end) },
         5 => Call::Remove { path },
         6 => Call::Sync { path, began: a },
+        7 => Call::Link { from: path, to: text(path_end..end) },
         kind => {
             let what = format!("the trace has a record of kind {kind} at {at}");
             return Err(io::Error::new(io::ErrorKind::InvalidData, what));
@@ -285,6 +287,11 @@ impl<'a> Replay<'a> {
             Call::Rename { from, to } => {
                 if let Some(node) = self.names.get(from).copied() {
                     self.name(end, Naming::Move(from.clone(), to.clone(), node));
+                }
+            }
+            Call::Link { from, to } => {
+                if let Some(node) = self.names.get(from).copied() {
+                    self.name(end, Naming::Set(to.clone(), node));
                 }
             }
             Call::Remove { path } => self.name(end, Naming::Unset(path.clone())),
