@@ -16,7 +16,7 @@ use super::view::{
     Answer, DeleteEntry, EntryDescription, EntryWithValue, Page, PageRequest, PutEntry, Repeat, SessionName,
 };
 use super::{Error, Failure, Problem, Service};
-use crate::audit::Operation;
+use crate::audit::{Event, Operation};
 use crate::auth::{Permit, Read, ReadFull, Write};
 use crate::commit::Receipt;
 use crate::crypto::{Blinded, Header, Kind, Plaintext, content_hash, open, open_start, seal, seal_parts};
@@ -233,14 +233,24 @@ impl Service {
 
     /// Commits the event of a read, and with it the renewal of the session's idle time when that is due.
     pub(super) async fn record_use(&self, attempt: &Attempt<'_>, opened: &Opened) -> Result<Receipt, Error> {
+        self.record_uses(attempt, opened, vec![attempt.event]).await
+    }
+
+    /// The same for several events.
+    pub(super) async fn record_uses(
+        &self,
+        attempt: &Attempt<'_>,
+        opened: &Opened,
+        events: Vec<Event>,
+    ) -> Result<Receipt, Error> {
         let mut renewal = opened.batch();
         self.renew(opened, &mut renewal)?;
         if renewal.put.is_empty() {
-            return attempt.record().await;
+            return attempt.commit_events(Batch::default(), events, None).await;
         }
-        match attempt.commit(renewal, None).await {
+        match attempt.commit_events(renewal, events.clone(), None).await {
             // Somebody else changed the session meanwhile; what was read is still what was there.
-            Err(Error::Contended) => attempt.record().await,
+            Err(Error::Contended) => attempt.commit_events(Batch::default(), events, None).await,
             outcome => outcome,
         }
     }

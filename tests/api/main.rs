@@ -9,11 +9,15 @@ mod requests;
 mod site;
 
 mod audit;
+mod bad_input;
 mod batches;
+mod contention;
 mod entries;
 mod events;
+mod expiry;
 mod hidden;
 mod keys;
+mod pages;
 mod permissions;
 mod repeat;
 mod sessions;
