@@ -262,9 +262,12 @@ impl Service {
         key: &Key,
         row: Option<&Row>,
     ) -> Result<Option<(EntryWithValue, Revision)>, Error> {
-        let Some(row) = row.filter(|row| !is_tombstone(row)) else {
+        let Some(row) = row else {
             return Ok(None);
         };
+        if is_tombstone(row) {
+            return self.open_record(opened, key, row, Kind::EntryTombstone).map(|_| None);
+        }
         let revision = row.revision()?;
         let [record] = row.exactly()?;
         let header = Header { kind: Kind::Entry, key_id: opened.keys.body_id(), revision: revision.get() };
