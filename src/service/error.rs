@@ -239,8 +239,18 @@ impl From<KeyringError> for Error {
                 Self::QuotaExceeded { max: living, what: "versions of a key" }
             }
             KeyringError::Engine(error) => error.into(),
-            other => {
-                tracing::error!(error = %other, "the keyring refused");
+            KeyringError::Entropy(error) => error.into(),
+            KeyringError::UnknownFormat { .. }
+            | KeyringError::Incomplete { .. }
+            | KeyringError::WrongRoot { .. }
+            | KeyringError::Provider { .. }
+            | KeyringError::Permissions { .. }
+            | KeyringError::KeyFile { .. }
+            | KeyringError::TooManyRecipients { .. }
+            | KeyringError::StanzaTooLarge { .. }
+            | KeyringError::Recovery(_)
+            | KeyringError::Seal(_) => {
+                tracing::error!(%error, "the keyring refused");
                 Self::Internal
             }
         }

@@ -10,6 +10,7 @@ mod audit;
 mod batch;
 mod cursor;
 mod entry;
+mod entry_row;
 mod error;
 mod event;
 mod expiry;
