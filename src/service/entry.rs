@@ -3,26 +3,31 @@
 //! A deleted or expired entry leaves a tombstone with its revision until the session ends, so that revisions never go
 //! back: that is what makes them fencing tokens.
 
-use bytes::Bytes;
-
 use super::answers::Slot;
 use super::attempt::{Attempt, until_won};
+use super::cursor::{CursorScope, page_size};
+use super::entry_row::{Slotted, expiry_of};
 use super::expiry::Bounds;
 use super::opened::{Opened, domain, move_expiry};
 use super::payload::{self, EntryPayload, stored_labels};
 use super::session::slot_keys;
-use super::view::{Answer, DeleteEntry, EntryDescription, EntryWithValue, PutEntry, Repeat, SessionName};
+use super::view::{
+    Answer, DeleteEntry, EntryDescription, EntryWithValue, Page, PageRequest, PutEntry, Repeat, SessionName,
+};
 use super::{Error, Failure, Problem, Service};
 use crate::audit::{Event, Operation};
 use crate::auth::{Permit, Read, ReadFull, Write};
 use crate::commit::Receipt;
-use crate::crypto::{Blinded, Header, Kind, Plaintext, content_hash, open, open_start, seal, seal_parts};
+use crate::crypto::{Blinded, Header, Kind, content_hash, seal_parts};
 use crate::keyring::Tenant;
-use crate::model::limits::{ENTRY_TTL_MIN, TTL_MAX};
+use crate::model::limits::{ENTRY_TTL_MIN, PAGE_SCAN_ROWS, TTL_MAX};
 use crate::model::{EntryKey, Expect, Revision, Timestamp, View};
-use crate::store::{Batch, Key, Row, RowExpect, keys};
+use crate::store::{Batch, Key, Row, RowExpect, ScanRange, SessionPart, keys};
 
 const ENTRY_TTL: Bounds = Bounds { field: "put.expiration", min: ENTRY_TTL_MIN, max: TTL_MAX };
+
+/// How many rows one scan step brings into memory: with the largest values 256 MiB, with usual ones a few KiB.
+const SCAN_STEP: usize = 16;
 
 /// The right to read, and in which view.
 #[derive(Debug, Clone)]
@@ -42,50 +47,6 @@ impl Reading {
             Self::Full(_) => View::Full,
         }
     }
-}
-
-/// What stands under an entry's key.
-pub(super) enum Slotted {
-    /// Nothing.
-    Absent,
-    /// A tombstone, or an entry whose time is over.
-    Gone {
-        revision: Revision,
-        /// The end that the expiry index still knows.
-        indexed: Option<Timestamp>,
-    },
-    /// An entry.
-    Live { revision: Revision, entry: EntryPayload },
-}
-
-impl Slotted {
-    /// The revision that callers see.
-    const fn current(&self) -> Option<Revision> {
-        match self {
-            Self::Live { revision, .. } => Some(*revision),
-            Self::Absent | Self::Gone { .. } => None,
-        }
-    }
-
-    /// The revision that the next change makes.
-    const fn next(&self) -> Revision {
-        match self {
-            Self::Absent => Revision::FIRST,
-            Self::Gone { revision, .. } | Self::Live { revision, .. } => revision.next(),
-        }
-    }
-
-    fn indexed(&self) -> Option<Timestamp> {
-        match self {
-            Self::Absent => None,
-            Self::Gone { indexed, .. } => *indexed,
-            Self::Live { entry, .. } => expiry_of(entry),
-        }
-    }
-}
-
-fn expiry_of(entry: &EntryPayload) -> Option<Timestamp> {
-    (entry.expires != 0).then(|| Timestamp::from_millis(entry.expires))
 }
 
 impl Service {
@@ -249,58 +210,6 @@ impl Service {
         }
     }
 
-    /// Opens the entry in a row, unless there is none or its time is over.
-    pub(super) fn open_entry(
-        &self,
-        opened: &Opened,
-        key: &Key,
-        row: Option<&Row>,
-    ) -> Result<Option<(EntryWithValue, Revision)>, Error> {
-        let Some(row) = row else {
-            return Ok(None);
-        };
-        if is_tombstone(row) {
-            return self.open_record(opened, key, row, Kind::EntryTombstone).map(|_| None);
-        }
-        let revision = row.revision()?;
-        let [record] = row.exactly()?;
-        let header = Header { kind: Kind::Entry, key_id: opened.keys.body_id(), revision: revision.get() };
-        let plain = open(opened.keys.body(), header, &self.place(&opened.tenant, key), record)?;
-        let (entry, value): (EntryPayload, _) = payload::decode_start(plain.as_bytes())?;
-        if value.len() as u64 != entry.size {
-            return Err(Error::Integrity);
-        }
-        if entry.ended(opened.now) {
-            return Ok(None);
-        }
-        let value = Bytes::copy_from_slice(value);
-        Ok(Some((EntryWithValue { description: EntryDescription::new(entry, revision), value }, revision)))
-    }
-
-    /// Looks at what stands under a key, without opening more of the value than its first chunk.
-    pub(super) fn look(&self, opened: &Opened, key: &Key, row: Option<&Row>) -> Result<Slotted, Error> {
-        let Some(row) = row else {
-            return Ok(Slotted::Absent);
-        };
-        let revision = row.revision()?;
-        if is_tombstone(row) {
-            self.open_record(opened, key, row, Kind::EntryTombstone)?;
-            return Ok(Slotted::Gone { revision, indexed: None });
-        }
-        let plain = self.open_record(opened, key, row, Kind::Entry)?;
-        let (entry, _): (EntryPayload, _) = payload::decode_start(plain.as_bytes())?;
-        if entry.ended(opened.now) {
-            return Ok(Slotted::Gone { revision, indexed: expiry_of(&entry) });
-        }
-        Ok(Slotted::Live { revision, entry })
-    }
-
-    fn open_record(&self, opened: &Opened, key: &Key, row: &Row, kind: Kind) -> Result<Plaintext, Error> {
-        let [record] = row.exactly()?;
-        let header = Header { kind, key_id: opened.keys.body_id(), revision: row.revision()?.get() };
-        Ok(open_start(opened.keys.body(), header, &self.place(&opened.tenant, key), record)?)
-    }
-
     /// Deletes an entry; with a reading, its last value comes back, to exactly one caller.
     ///
     /// # Errors
@@ -372,10 +281,10 @@ impl Service {
         batch: &mut Batch,
     ) -> Result<Revision, Error> {
         let found = self.look(opened, key, row)?;
-        match delete.expect {
-            Expect::Any if found.current().is_none() => return Err(Error::EntryNotFound),
-            expect @ (Expect::Any | Expect::Absent | Expect::Revision(_)) => check(expect, &found)?,
+        if delete.expect == Expect::Any && found.current().is_none() {
+            return Err(Error::EntryNotFound);
         }
+        check(delete.expect, &found)?;
         let revision = found.next();
         batch.expect.push((key.clone(), RowExpect::unchanged(row)));
         move_entry_expiry(batch, key, found.indexed(), None);
@@ -383,18 +292,69 @@ impl Service {
         Ok(revision)
     }
 
-    /// What is left of an entry: its revision, sealed.
-    pub(super) fn entry_tombstone(
+    /// Lists a session's entries, without their values.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for a wrong page token.
+    pub async fn list_entries(
+        &self,
+        permit: &Permit<Read>,
+        name: &SessionName,
+        page: &PageRequest,
+    ) -> Result<Answer<Page<EntryDescription>>, Failure> {
+        let (mut attempt, tenant) = self.attempt(permit, Operation::EntryList).await?;
+        attempt.about_session(name);
+        let outcome = self.list_entries_once(&mut attempt, &tenant, name, page).await;
+        attempt.close(outcome).await
+    }
+
+    async fn list_entries_once(
+        &self,
+        attempt: &mut Attempt<'_>,
+        tenant: &Tenant,
+        name: &SessionName,
+        page: &PageRequest,
+    ) -> Result<(Page<EntryDescription>, Receipt), Error> {
+        let opened = self.open_session(tenant, name, |_| Vec::new()).await?;
+        let mut request = b"entries".to_vec();
+        request.extend_from_slice(&opened.id);
+        let tenant = &opened.tenant;
+        let scope =
+            CursorScope { key: tenant.control(), tenant: tenant.tenant_ref(), field: "page_token", request };
+        let after = scope.open(self, &page.token)?.map(Key::from_stored);
+        let (items, last) = self.entries_after(&opened, after, page_size(page.size)).await?;
+        let next = last.map_or(Ok(String::new()), |last| scope.seal(self, last.as_bytes()))?;
+        attempt.touched(items.len());
+        Ok((Page { items, next }, self.record_use(attempt, &opened).await?))
+    }
+
+    /// Live entries after a key, and the last key looked at unless there is nothing more.
+    pub(super) async fn entries_after(
         &self,
         opened: &Opened,
-        key: &Key,
-        revision: Revision,
-    ) -> Result<Row, Error> {
-        let header =
-            Header { kind: Kind::EntryTombstone, key_id: opened.keys.body_id(), revision: revision.get() };
-        let place = self.place(&opened.tenant, key);
-        let record = seal(opened.keys.body(), header, &place, &[], &*self.entropy)?;
-        Ok(Row::new(revision, &[&record]))
+        mut after: Option<Key>,
+        size: usize,
+    ) -> Result<(Vec<EntryDescription>, Option<Key>), Error> {
+        let prefix = keys::session_part(opened.tenant.tenant_ref().id, &opened.id, SessionPart::Entry);
+        let mut items = Vec::new();
+        for _ in 0..PAGE_SCAN_ROWS / SCAN_STEP {
+            let step = SCAN_STEP.min(size - items.len());
+            let range = ScanRange { after: after.clone(), ..ScanRange::prefix(prefix.clone()) };
+            let rows = self.engine.scan(range, step).await?;
+            for (key, row) in &rows {
+                if let Slotted::Live { revision, entry } = self.look(opened, key, Some(row))? {
+                    items.push(EntryDescription::new(entry, revision));
+                }
+            }
+            if rows.len() < step {
+                return Ok((items, None));
+            }
+            after = rows.into_iter().last().map(|(key, _)| key);
+            if items.len() >= size {
+                break;
+            }
+        }
+        Ok((items, after))
     }
 }
 
@@ -416,11 +376,6 @@ fn with(key: Key, slot: Option<&Slot>) -> Vec<Key> {
     let mut wanted = vec![key];
     wanted.extend(slot_keys(slot));
     wanted
-}
-
-/// Whether a row says of itself that it holds a tombstone; what it says is proven when it is opened.
-fn is_tombstone(row: &Row) -> bool {
-    row.exactly::<1>().is_ok_and(|[record]| Header::named_kind(record) == Some(Kind::EntryTombstone as u8))
 }
 
 fn check(expect: Expect, found: &Slotted) -> Result<(), Error> {

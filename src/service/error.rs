@@ -239,8 +239,7 @@ impl From<KeyringError> for Error {
                 Self::QuotaExceeded { max: living, what: "versions of a key" }
             }
             KeyringError::Engine(error) => error.into(),
-            KeyringError::Entropy(_) => Self::Unavailable,
-            // The rest can happen when a store is opened, and not in a use case.
+            KeyringError::Entropy(error) => error.into(),
             KeyringError::UnknownFormat { .. }
             | KeyringError::Incomplete { .. }
             | KeyringError::WrongRoot { .. }

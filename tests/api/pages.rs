@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use strongroom::proto::v1::{self, Scope};
-use tonic::Code;
+use tonic::{Code, Response, Status};
 
 use crate::requests::{create, delete, list, list_sessions, new_put, owner, search, write_batch, write_put};
 use crate::site::Site;
@@ -109,63 +109,50 @@ async fn page_tokens_are_good_for_the_request_that_they_were_given_for() {
     for _ in 0..3 {
         answered(foreign.create_session(create(&theirs)).await);
     }
-    let one = |request: v1::ListEntriesRequest| v1::ListEntriesRequest { page_size: 1, ..request };
-    let entries = answered(site.app().list_entries(one(list(&session))).await).0.next_page_token;
-    let elsewhere = answered(site.app().list_entries(one(list(&other))).await).0.next_page_token;
+    let entries = async |at| {
+        let request = v1::ListEntriesRequest { page_size: 1, ..list(at) };
+        answered(site.app().list_entries(request).await).0.next_page_token
+    };
     let request = v1::ListSessionsRequest { page_size: 1, ..list_sessions("demo") };
     let sessions = answered(site.app().list_sessions(request).await).0.next_page_token;
     let request = v1::ListSessionsRequest { page_size: 1, ..list_sessions(&theirs) };
-    let their_sessions = answered(foreign.list_sessions(request).await).0.next_page_token;
+    let theirs = answered(foreign.list_sessions(request).await).0.next_page_token;
     let request = v1::ListTenantsRequest { page_size: 1, ..Default::default() };
     let tenants = answered(site.admin().list_tenants(request).await).0.next_page_token;
     let request = v1::ListTokensRequest { page_size: 1, ..Default::default() };
     let tokens = answered(site.admin().list_tokens(request).await).0.next_page_token;
     let request = v1::SearchAuditRequest { page_size: 1, ..search("demo") };
     let events = answered(site.admin().search_audit(request).await).0.next_page_token;
-    let all = [&entries, &elsewhere, &sessions, &their_sessions, &tenants, &tokens, &events];
+    let all = [entries(&session).await, entries(&other).await, sessions, theirs, tenants, tokens, events];
     assert!(all.iter().all(|token| !token.is_empty()));
     assert_eq!(all.iter().collect::<BTreeSet<_>>().len(), all.len());
-
-    let wrong = (Code::InvalidArgument, "INVALID_FIELD");
-    for token in all {
-        let page_token = token.clone();
+    for (place, page_token) in all.into_iter().enumerate() {
+        let own = |of: usize| place == of;
         let request = v1::ListEntriesRequest { page_token: page_token.clone(), ..list(&session) };
-        match site.app().list_entries(request).await {
-            Ok(_) => assert_eq!(*token, entries),
-            refusal => assert_eq!(refused(refusal, wrong.0, wrong.1).fields, ["page_token"]),
-        }
+        accepted(site.app().list_entries(request).await, own(0));
         let request = v1::ListSessionsRequest { page_token: page_token.clone(), ..list_sessions("demo") };
-        match site.app().list_sessions(request).await {
-            Ok(_) => assert_eq!(*token, sessions),
-            refusal => assert_eq!(refused(refusal, wrong.0, wrong.1).fields, ["page_token"]),
-        }
-        let request = v1::ListSessionsRequest {
-            page_token: page_token.clone(),
-            owner: Some(owner("alice")),
-            ..list_sessions("demo")
-        };
-        refused(site.app().list_sessions(request).await, wrong.0, wrong.1);
+        accepted(site.app().list_sessions(request.clone()).await, own(2));
+        let alices = v1::ListSessionsRequest { owner: Some(owner("alice")), ..request };
+        accepted(site.app().list_sessions(alices).await, false);
         let request = v1::ListTenantsRequest { page_token: page_token.clone(), ..Default::default() };
-        match site.admin().list_tenants(request).await {
-            Ok(_) => assert_eq!(*token, tenants),
-            refusal => assert_eq!(refused(refusal, wrong.0, wrong.1).fields, ["page_token"]),
-        }
+        accepted(site.admin().list_tenants(request).await, own(4));
         let request = v1::ListTokensRequest { page_token: page_token.clone(), ..Default::default() };
-        match site.admin().list_tokens(request).await {
-            Ok(_) => assert_eq!(*token, tokens),
-            refusal => assert_eq!(refused(refusal, wrong.0, wrong.1).fields, ["page_token"]),
-        }
-        let request = v1::ListKeksRequest {
-            page_token: page_token.clone(),
-            tenant: "demo".to_owned(),
-            ..Default::default()
-        };
-        refused(site.admin().list_keks(request).await, wrong.0, wrong.1);
+        accepted(site.admin().list_tokens(request).await, own(5));
+        let (page_token, tenant) = (page_token, "demo".to_owned());
+        let request = v1::ListKeksRequest { page_token: page_token.clone(), tenant, ..Default::default() };
+        accepted(site.admin().list_keks(request).await, false);
         let request = v1::SearchAuditRequest { page_token, ..search("demo") };
-        match site.admin().search_audit(request).await {
-            Ok(_) => assert_eq!(*token, events),
-            refusal => assert_eq!(refused(refusal, wrong.0, wrong.1).fields, ["page_token"]),
-        }
+        accepted(site.admin().search_audit(request).await, own(6));
+    }
+}
+
+/// A page token is accepted by the request that it is for, and blamed by every other.
+#[track_caller]
+fn accepted<T>(outcome: Result<Response<T>, Status>, is_own: bool) {
+    if is_own {
+        answered(outcome);
+    } else {
+        assert_eq!(refused(outcome, Code::InvalidArgument, "INVALID_FIELD").fields, ["page_token"]);
     }
 }
 

@@ -68,14 +68,6 @@ impl Site {
         }
     }
 
-    /// The server process.
-    pub fn daemon(&self) -> &Arc<Daemon> {
-        match &self.host {
-            Host::Outside(daemon) => daemon,
-            Host::Inside(_) => panic!("this site is in memory"),
-        }
-    }
-
     /// The same store in the hands of another process.
     pub async fn reopened(self) -> Self {
         match self.host {
