@@ -40,7 +40,11 @@ fn row() -> Result<Row, Box<dyn std::error::Error>> {
     Ok(Row::new(Revision::FIRST, &[&seal(&dek, header, &place, &[7; 1100], &entropy)?]))
 }
 
-fn commits(c: &mut Criterion, name: &str, engine: Arc<dyn StorageEngine>) -> Result<(), Box<dyn std::error::Error>> {
+fn commits(
+    c: &mut Criterion,
+    name: &str,
+    engine: Arc<dyn StorageEngine>,
+) -> Result<(), Box<dyn std::error::Error>> {
     let clock = Arc::new(SystemClock::new());
     let committer = Committer::start(engine, clock, Arc::new(SystemEntropy::new()))?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -55,7 +59,9 @@ fn commits(c: &mut Criterion, name: &str, engine: Arc<dyn StorageEngine>) -> Res
                     let changes = (0..in_flight).map(|_| {
                         number += 1;
                         let put = match kind {
-                            "puts" => vec![(keys::event(log.tenant.id, &[1; 16], &[2; 16], number), row.clone())],
+                            "puts" => {
+                                vec![(keys::event(log.tenant.id, &[1; 16], &[2; 16], number), row.clone())]
+                            }
                             _ => Vec::new(),
                         };
                         let batch = Batch { put, ..Batch::default() };

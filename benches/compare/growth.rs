@@ -106,7 +106,11 @@ async fn sweep(server: &Server, directory: &Path, data: &Path, stored: u64) -> O
     struct Open(Client);
     impl Work for Open {
         async fn call(&self, _worker: usize, number: u64) -> Outcome<()> {
-            if (number as usize) < SESSIONS { self.0.session(Some(LIFE)).await.map(|_| ()) } else { std::future::pending().await }
+            if (number as usize) < SESSIONS {
+                self.0.session(Some(LIFE)).await.map(|_| ())
+            } else {
+                std::future::pending().await
+            }
         }
     }
     let opening = closed_loop(server, 64, Duration::from_secs(3600), Open(client));
@@ -128,7 +132,11 @@ async fn sweep(server: &Server, directory: &Path, data: &Path, stored: u64) -> O
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     let span = last.1.duration_since(began).as_secs_f64().max(0.001);
-    println!("sweep: {} sessions in {span:.2} s, {:.0} a second", last.0 - before, (last.0 - before) as f64 / span);
+    println!(
+        "sweep: {} sessions in {span:.2} s, {:.0} a second",
+        last.0 - before,
+        (last.0 - before) as f64 / span
+    );
     println!("after the sweep: {:.2} bytes on disk a byte stored before", size(data)? as f64 / stored as f64);
     Ok(())
 }

@@ -73,9 +73,16 @@ impl Client {
     }
 
     /// Puts an entry.
-    pub async fn put(&self, worker: usize, session: &v1::SessionRef, key: String, value: Bytes) -> Outcome<()> {
+    pub async fn put(
+        &self,
+        worker: usize,
+        session: &v1::SessionRef,
+        key: String,
+        value: Bytes,
+    ) -> Outcome<()> {
         let put = v1::Put { key, value, ..Default::default() };
-        let message = v1::PutEntryRequest { session: Some(session.clone()), put: Some(put), ..Default::default() };
+        let message =
+            v1::PutEntryRequest { session: Some(session.clone()), put: Some(put), ..Default::default() };
         let mut context = self.context(worker).ok_or("no connection")?;
         context.put_entry(self.request(message)).await?;
         Ok(())
@@ -101,7 +108,12 @@ pub trait Work: Clone + Send + 'static {
 }
 
 /// Keeps `in_flight` calls going for `span`.
-pub async fn closed_loop(server: &Server, in_flight: usize, span: Duration, work: impl Work) -> Outcome<Load> {
+pub async fn closed_loop(
+    server: &Server,
+    in_flight: usize,
+    span: Duration,
+    work: impl Work,
+) -> Outcome<Load> {
     let stop = Arc::new(AtomicBool::new(false));
     let numbers = Arc::new(AtomicU64::new(0));
     let (begun, cpu) = (Instant::now(), server.cpu()?);

@@ -43,7 +43,9 @@ pub async fn run() -> Outcome<()> {
     }
     let reads = Reads { client, session: session.clone() };
     let echoes = Reads { client: Client::connect(&echo, directory.path()).await?, session };
-    println!("in flight | ours/s | echo/s | ratio (min median max) | CPU µs a call, ours and echo | p99 ms, ours and echo");
+    println!(
+        "in flight | ours/s | echo/s | ratio (min median max) | CPU µs a call, ours and echo | p99 ms, ours and echo"
+    );
     for in_flight in [1, 16, 64] {
         closed_loop(&ours, in_flight, WARM, reads.clone()).await?;
         closed_loop(&echo, in_flight, WARM, echoes.clone()).await?;

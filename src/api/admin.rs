@@ -9,11 +9,13 @@ use tonic::{Request, Response, Status};
 use super::call::{Call, Refusal};
 use super::follow::{Following, Pace};
 use super::{convert, parse};
-use crate::auth::ManageTenants;
+use crate::auth::{ManageTenants, Permit};
 use crate::model::TenantState;
 use crate::proto::v1;
 use crate::proto::v1::admin_service_server::AdminService;
-use crate::service::{Answer, AuditQuery, CreateToken, Operation, Repeat, Service, TenantDescription};
+use crate::service::{
+    Answer, AuditQuery, CreateToken, Failure, Operation, Repeat, Service, TenantDescription,
+};
 
 /// Answers the calls of `AdminService`.
 #[derive(Clone)]
@@ -35,9 +37,15 @@ impl Admin {
         state: TenantState,
         repeat: Option<Repeat>,
     ) -> Result<Answer<TenantDescription>, Refusal> {
-        let permit = call.permit::<ManageTenants>(name).await?;
+        let permit = tenant_permit(call, name).await?;
         Ok(self.service.set_tenant_state(&permit, state, repeat).await?)
     }
+}
+
+/// The right to manage one tenant, which only who may manage all of them has.
+async fn tenant_permit(call: &Call, name: &str) -> Result<Permit<ManageTenants>, Failure> {
+    call.permit_server::<ManageTenants>().await?;
+    call.permit(name).await
 }
 
 /// What a stream of answers is.
@@ -72,7 +80,7 @@ impl AdminService for Admin {
         let call = Call::begin(&self.service, &request, Operation::TenantRead)?;
         let message = request.into_inner();
         let outcome = async {
-            let permit = call.permit::<ManageTenants>(&message.name).await?;
+            let permit = tenant_permit(&call, &message.name).await?;
             let answer = self.service.tenant(&permit).await?;
             Ok(answer.map(|found| v1::GetTenantResponse { tenant: Some(convert::tenant(found)) }))
         };

@@ -210,8 +210,9 @@ impl ContextService for Context {
             let repeat = parse::repeat("DeleteEntry", &message.request_id, &message)?;
             let session = parse::required("session", message.session)?;
             let permit = call.permit(&session.tenant).await?;
+            let view = parse::view(message.view)?;
             let reading = match message.return_value {
-                true => Some(call.reading(&session.tenant, parse::view(message.view)?).await?),
+                true => Some(call.reading(&session.tenant, view).await?),
                 false => None,
             };
             let name = parse::session(session)?;

@@ -1,12 +1,13 @@
 //! The one crossing point from a use case's error to a status.
 
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
 use tonic::metadata::MetadataValue;
 use tonic::{Code, Status};
 
 use super::status::{Draft, invalid_field, status};
 use crate::proto::v1::ErrorReason;
+use crate::model::Timestamp;
 use crate::service::{Error, Failure, Receipt};
 
 /// The metadata key of the log that an answer is recorded in.
@@ -16,6 +17,9 @@ pub const AUDIT_SEQUENCE_HEADER: &str = "strongroom-audit-seq";
 
 /// What a caller is told to wait when the server's queue is full: some hundred commits.
 const RETRY_AFTER: Duration = Duration::from_millis(250);
+
+/// The last millisecond of the year 9999.
+const MOST_MILLIS: u64 = 253_402_300_799_999;
 
 /// The status of a use case that was not carried out.
 pub(super) fn refusal(failure: &Failure) -> Status {
@@ -42,7 +46,7 @@ fn draft(error: &Error) -> Draft {
         Error::TenantSuspended => begin(Code::FailedPrecondition, ErrorReason::TenantSuspended),
         Error::SessionNotFound => begin(Code::NotFound, ErrorReason::SessionNotFound),
         Error::SessionExpired { at } => begin(Code::FailedPrecondition, ErrorReason::SessionExpired)
-            .metadata("expire_time_ms", at.as_millis().to_string()),
+            .metadata("expire_time", rfc3339(*at)),
         Error::EntryNotFound => begin(Code::NotFound, ErrorReason::EntryNotFound),
         Error::RevisionMismatch { current } => begin(Code::Aborted, ErrorReason::RevisionMismatch)
             .metadata("current_revision", current.map_or(0, |revision| revision.get()).to_string()),
@@ -57,9 +61,12 @@ fn draft(error: &Error) -> Draft {
             begin(Code::PermissionDenied, ErrorReason::PermissionDenied).metadata("scope", scope.name())
         }
         Error::ViewNotPermitted => begin(Code::PermissionDenied, ErrorReason::ViewNotPermitted),
+        Error::SensitivePurged => begin(Code::FailedPrecondition, ErrorReason::SensitivePurged),
         Error::KeyDisabled => begin(Code::FailedPrecondition, ErrorReason::KeyDisabled),
         Error::KeyDestroyed => begin(Code::FailedPrecondition, ErrorReason::KeyDestroyed),
-        Error::QuotaExceeded { .. } => begin(Code::ResourceExhausted, ErrorReason::QuotaExceeded),
+        Error::QuotaExceeded { max, .. } => {
+            begin(Code::ResourceExhausted, ErrorReason::QuotaExceeded).metadata("limit", max.to_string())
+        }
         Error::Overloaded => begin(Code::ResourceExhausted, ErrorReason::Overloaded).retry_after(RETRY_AFTER),
         Error::AuditUnavailable => begin(Code::Unavailable, ErrorReason::AuditUnavailable),
         Error::StorageFull => begin(Code::ResourceExhausted, ErrorReason::StorageFull),
@@ -68,4 +75,11 @@ fn draft(error: &Error) -> Draft {
         Error::Unavailable => begin(Code::Unavailable, ErrorReason::Unavailable),
         Error::Internal => begin(Code::Internal, ErrorReason::Internal),
     }
+}
+
+/// A time as text, with milliseconds, in UTC (RFC 3339).
+fn rfc3339(time: Timestamp) -> String {
+    // Four digits hold years up to 9999; no lifetime reaches there.
+    let since = Duration::from_millis(time.as_millis().min(MOST_MILLIS));
+    humantime::format_rfc3339_millis(UNIX_EPOCH + since).to_string()
 }

@@ -240,7 +240,7 @@ impl Pages for AuditPages {
     type Message = v1::TailAuditResponse;
 
     async fn next_page(&mut self) -> Result<Page<Self::Message>, Failure> {
-        let lines = self.tail.next_lines().await.map_err(|error| Failure { error, receipt: None })?;
+        let lines = self.tail.next_lines().await?;
         let empty = lines.is_empty();
         let events = lines.into_iter().map(|line| convert::audit_event(&self.log, line)).collect();
         let receipt = self.tail.receipt();

@@ -8,6 +8,7 @@ use http::{Extensions, HeaderMap, Request, Response};
 use tonic::body::Body;
 use tonic::{Code, Status};
 
+use super::error::refusal;
 use super::layers::{Correlation, Rpc, Step};
 use super::status::status;
 use super::transport::Peer;
@@ -51,10 +52,14 @@ impl Identify {
     }
 
     async fn refuse(&self, source: Option<Source>, error: AuthenticateError) -> Status {
-        if error == AuthenticateError::Unavailable {
-            return status(Code::Unavailable, ErrorReason::Unavailable, error.to_string()).build();
-        }
         let address = source.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |source| source.address);
+        match error {
+            AuthenticateError::Unavailable => {
+                return status(Code::Unavailable, ErrorReason::Unavailable, error.to_string()).build();
+            }
+            AuthenticateError::Damaged => return refusal(&self.service.record_damaged_token(address).await),
+            AuthenticateError::Missing | AuthenticateError::Invalid => {}
+        }
         if self.service.record_refusal(address).await.is_err() {
             let text = "the access log cannot be written";
             return status(Code::Unavailable, ErrorReason::AuditUnavailable, text).build();

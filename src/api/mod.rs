@@ -12,6 +12,11 @@ mod follow;
 mod identify;
 mod parse;
 
+/// What the protocol's descriptors and generated servers are called, for those who assemble a server.
+pub use crate::proto::{
+    DESCRIPTORS, v1::admin_service_server::AdminServiceServer,
+    v1::context_service_server::ContextServiceServer,
+};
 pub use admin::Admin;
 pub use context::Context;
 pub use error::{AUDIT_LOG_HEADER, AUDIT_SEQUENCE_HEADER};

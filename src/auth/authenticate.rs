@@ -45,6 +45,9 @@ pub enum AuthenticateError {
     /// They are malformed, unknown, expired or revoked.
     #[error("the credentials are not valid")]
     Invalid,
+    /// What is stored of them does not open, so that they cannot be checked any more.
+    #[error("what is stored of the credentials is damaged")]
+    Damaged,
     /// They could not be checked; the caller may try again.
     #[error("credentials cannot be checked now")]
     Unavailable,
@@ -81,7 +84,8 @@ pub trait TokenDirectory: Send + Sync + 'static {
     /// The token with this digest, if there is one.
     ///
     /// # Errors
-    /// [`AuthenticateError::Unavailable`] when it cannot be looked up; never `Ok(None)` in that case.
+    /// [`AuthenticateError::Unavailable`] when it cannot be looked up, [`AuthenticateError::Damaged`] when it does not open;
+    /// never `Ok(None)` in these cases.
     async fn find(&self, digest: &[u8; 32]) -> Result<Option<TokenGrant>, AuthenticateError>;
 }
 

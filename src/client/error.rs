@@ -82,6 +82,14 @@ pub enum ClientError {
         /// What is missing.
         what: &'static str,
     },
+    /// Events of an access log were missed while the connection was down.
+    #[error("events of the log {log} after {after} were missed: search the log for them")]
+    Gap {
+        /// The log.
+        log: String,
+        /// Sequence number of the last event that was not missed.
+        after: u64,
+    },
     /// The call did not succeed.
     #[error(transparent)]
     Call(#[from] Box<CallError>),
@@ -133,6 +141,7 @@ impl ClientError {
             Self::Call(call) => call.code,
             Self::Name { .. } => Code::InvalidArgument,
             Self::Malformed { .. } => Code::Internal,
+            Self::Gap { .. } => Code::OutOfRange,
             Self::NoEndpoint { .. }
             | Self::Endpoint { .. }
             | Self::ServerName { .. }
@@ -162,7 +171,8 @@ impl ClientError {
             | Self::CaFile { .. }
             | Self::TokenFile { .. }
             | Self::Name { .. }
-            | Self::Malformed { .. } => None,
+            | Self::Malformed { .. }
+            | Self::Gap { .. } => None,
         }
     }
 

@@ -182,7 +182,7 @@ impl Source for EventSource {
     type Message = v1::ReadEventsResponse;
     type Item = Event;
 
-    fn open(&self) -> BoxFuture<'static, Result<Streaming<Self::Message>, ClientError>> {
+    fn open(&mut self) -> BoxFuture<'static, Result<Streaming<Self::Message>, ClientError>> {
         let (link, request) = (self.session.tenant.link.clone(), self.request.clone());
         async move { link.open(request, call!(context.read_events)).await }.boxed()
     }

@@ -24,7 +24,7 @@ pub(super) trait Source: Send + 'static {
     type Item: Send + 'static;
 
     /// Opens the stream after the last item that was accepted.
-    fn open(&self) -> BoxFuture<'static, Result<Streaming<Self::Message>, ClientError>>;
+    fn open(&mut self) -> BoxFuture<'static, Result<Streaming<Self::Message>, ClientError>>;
     /// Takes a message apart and notes where to go on.
     fn accept(&mut self, message: Self::Message) -> Result<Vec<Self::Item>, ClientError>;
     /// Whether the server's end of the stream is the end.

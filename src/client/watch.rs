@@ -99,7 +99,7 @@ impl Source for WatchSource {
     type Message = v1::WatchSessionResponse;
     type Item = WatchUpdate;
 
-    fn open(&self) -> BoxFuture<'static, Result<Streaming<Self::Message>, ClientError>> {
+    fn open(&mut self) -> BoxFuture<'static, Result<Streaming<Self::Message>, ClientError>> {
         let (link, request) = (self.session.tenant.link.clone(), self.request.clone());
         async move { link.open(request, call!(context.watch_session)).await }.boxed()
     }

@@ -3,10 +3,11 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 
-use tokio::sync::watch;
+use tokio::runtime::Handle;
+use tokio::sync::{oneshot, watch};
 
 use super::Fault;
-use super::queue::Queue;
+use super::queue::{Answer, Queue};
 use super::stats::Counters;
 use crate::model::Duration;
 
@@ -23,6 +24,8 @@ pub(super) struct Shared {
     /// The number of the call to the engine that is under way; 0: none is.
     call: AtomicU64,
     calls: AtomicU64,
+    /// The runtime in which callers wait, if they share one.
+    callers: Option<Handle>,
 }
 
 impl Default for Shared {
@@ -35,11 +38,28 @@ impl Default for Shared {
             ended: watch::Sender::new(false),
             call: AtomicU64::new(0),
             calls: AtomicU64::new(0),
+            callers: Handle::try_current().ok(),
         }
     }
 }
 
 impl Shared {
+    /// Hands answers to those who wait for them.
+    ///
+    /// It is done inside the callers' runtime: one wake-up from this thread a group, and not one an answer.
+    pub(super) fn release(&self, answers: Vec<(oneshot::Sender<Answer>, Answer)>) {
+        let release = move || {
+            for (waiting, answer) in answers {
+                // A caller that has gone away meanwhile does not want to know.
+                drop(waiting.send(answer));
+            }
+        };
+        match &self.callers {
+            Some(callers) => drop(callers.spawn(async move { release() })),
+            None => release(),
+        }
+    }
+
     /// Stops everything: callers that wait and callers to come get no answer. The first fault stands.
     pub(super) fn fail(&self, fault: Fault) {
         self.queue.abandon();

@@ -244,10 +244,8 @@ impl Worker {
         }
         let lost = answers.iter().filter(|answer| matches!(answer, Some(Err(CommitError::Conflict(_)))));
         add(&self.shared.counters.conflicts, lost.count());
-        for (pending, answer) in pending.drain(..).zip(answers) {
-            // A caller that has gone away meanwhile does not want to know.
-            drop(pending.answer.send(answer.unwrap_or(Err(CommitError::Unavailable))));
-        }
+        let answers = answers.into_iter().map(|answer| answer.unwrap_or(Err(CommitError::Unavailable)));
+        self.shared.release(pending.drain(..).map(|pending| pending.answer).zip(answers).collect());
     }
 }
 

@@ -63,6 +63,9 @@ pub const TTL_MAX: Duration = Duration::from_secs(400 * 24 * 3600);
 pub const ENTRY_TTL_MIN: Duration = Duration::from_millis(1);
 /// How long an expired session is still told apart from an unknown one.
 pub const TOMBSTONE_TTL: Duration = Duration::from_secs(24 * 3600);
+/// How long the tombstone of a deleted session stays: longer than any request can be under way, so that the revisions of
+/// a session's row do not begin again under one that has read the row.
+pub const DELETED_TOMBSTONE_TTL: Duration = Duration::from_secs(60);
 /// How long a request id is remembered.
 pub const REQUEST_ID_TTL: Duration = Duration::from_secs(600);
 /// Shortest lifetime of a token.

@@ -15,13 +15,10 @@ use crate::api::layers::{Around, InFlight, MessageLimits, Methods, Rpc, Stack};
 use crate::api::transport::{
     ClientAuth, ConnectionLimits, Listener, ServeReport, TlsFiles, TlsSource, TlsVersions,
 };
-use crate::api::{Admin, Context, Identify};
+use crate::api::{Admin, AdminServiceServer, Context, ContextServiceServer, DESCRIPTORS, Identify};
 use crate::auth::{Authenticator, TokenAuthenticator};
 use crate::config::{Config, Limits};
 use crate::model::limits::DEADLINE_CEILING;
-use crate::proto::DESCRIPTORS;
-use crate::proto::v1::admin_service_server::AdminServiceServer;
-use crate::proto::v1::context_service_server::ContextServiceServer;
 use crate::telemetry::metrics::Metrics;
 use tower::Layer as _;
 

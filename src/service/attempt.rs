@@ -172,10 +172,25 @@ impl Service {
     /// # Errors
     /// [`Error`] when the access log cannot be written.
     pub async fn record_refusal(&self, address: std::net::IpAddr) -> Result<(), Error> {
-        let ip = self.system_log.pseudonym(domain::ADDRESS, &[address.to_string().as_bytes()]);
-        let mut event = Event::new(Operation::AuthenticationFail).denied(Reason::Unauthenticated);
-        event.source = Some(Source { ip, tls: None });
+        let event = self.authentication_failure(address).denied(Reason::Unauthenticated);
         self.record_own(self.refusals.record(event, self.clock.now())).await
+    }
+
+    /// Puts on record that a token was presented whose row does not open.
+    pub async fn record_damaged_token(&self, address: std::net::IpAddr) -> Failure {
+        let event = self.authentication_failure(address);
+        self.again(&self.system_log, event).fail(Error::Integrity).await
+    }
+
+    fn authentication_failure(&self, address: std::net::IpAddr) -> Event {
+        let ip = self.system_log.pseudonym(domain::ADDRESS, &[address.to_string().as_bytes()]);
+        let source = Some(Source { ip, tls: None });
+        Event { source, ..Event::new(Operation::AuthenticationFail) }
+    }
+
+    /// Goes on with something that is on record already, to say that it failed after that.
+    pub(super) fn again(&self, log: &Arc<LogKeys>, event: Event) -> Attempt<'_> {
+        Attempt { service: self, log: Arc::clone(log), event }
     }
 
     /// Puts counted refusals of past minutes on record.
@@ -318,14 +333,27 @@ impl Attempt<'_> {
         if matches!(reason, Reason::Overloaded | Reason::AuditUnavailable) {
             return Failure { error, receipt: None };
         }
+        self.event = without_effect(self.event);
         self.event = if error.is_denial() { self.event.denied(reason) } else { self.event.failed(reason) };
         match self.record().await {
             Ok(receipt) => Failure { error, receipt: Some(receipt) },
-            // Not even a refusal is answered without a record, except when the server cannot serve at all.
-            Err(Error::AuditUnavailable) => Failure { error: Error::AuditUnavailable, receipt: None },
-            Err(_) => Failure { error, receipt: None },
+            // That the volume is full tells nobody anything that needed a record.
+            Err(Error::AuditUnavailable) if matches!(error, Error::StorageFull) => {
+                Failure { error, receipt: None }
+            }
+            // Not even a refusal is answered without a record: a flood must not be a way to try things unseen.
+            Err(unrecorded) => Failure { error: unrecorded, receipt: None },
         }
     }
+}
+
+/// The event without what an operation would have brought about, had it not failed.
+const fn without_effect(event: Event) -> Event {
+    let resource = match event.resource {
+        Some(resource) => Some(Resource { revision: None, ..resource }),
+        None => None,
+    };
+    Event { resource, bytes_out: 0, content_hash: None, dek: None, kek: None, ..event }
 }
 
 /// Tries a step again while it loses races, up to [`RACE_RETRIES`](crate::model::limits::RACE_RETRIES) times.

@@ -6,7 +6,7 @@ use super::attempt::Attempt;
 use super::cursor::{CursorScope, page_size};
 use super::view::{Answer, PageRequest};
 use super::{Error, Failure, Service};
-use crate::audit::{Filter, LogError, LogKeys, LogLine, Operation, Order};
+use crate::audit::{Event, Filter, LogError, LogKeys, LogLine, Operation, Order};
 use crate::auth::{Permit, ReadAudit, Target};
 use crate::commit::Receipt;
 use crate::crypto::ControlKey;
@@ -107,8 +107,10 @@ impl Service {
         filter: Filter,
     ) -> Result<AuditTail, Failure> {
         let (attempt, _) = self.attempt_audit(&permit, Operation::AuditTail).await?;
-        let log = Arc::clone(attempt.log());
+        let (log, event) = (Arc::clone(attempt.log()), attempt.event);
         let outcome = async {
+            // Asked first: what is written while the backlog is read must come after it.
+            let size = self.reader.size(&log).await?;
             let lines = match backlog.min(AUDIT_BACKLOG) {
                 0 => Vec::new(),
                 backlog => {
@@ -118,7 +120,7 @@ impl Service {
             };
             let next = match lines.last() {
                 Some(LogLine { sequence, .. }) => sequence + 1,
-                None => self.reader.size(&log).await?,
+                None => size,
             };
             Ok(((lines, next), attempt.record().await?))
         };
@@ -126,7 +128,7 @@ impl Service {
         let Answer { value: (lines, next), receipt } = attempt.close(outcome).await?;
         let news = self.committer.progress();
         let service = Arc::clone(self);
-        Ok(AuditTail { service, log, filter, backlog: lines, next, news, receipt: Some(receipt) })
+        Ok(AuditTail { service, log, filter, backlog: lines, next, news, receipt: Some(receipt), event })
     }
 }
 
@@ -139,6 +141,8 @@ pub struct AuditTail {
     next: u64,
     news: tokio::sync::watch::Receiver<u64>,
     receipt: Option<Receipt>,
+    /// What is on record of this tail.
+    event: Event,
 }
 
 impl AuditTail {
@@ -157,7 +161,14 @@ impl AuditTail {
     ///
     /// # Errors
     /// [`Error::Integrity`] when the log does not open.
-    pub async fn next_lines(&mut self) -> Result<Vec<LogLine>, Error> {
+    pub async fn next_lines(&mut self) -> Result<Vec<LogLine>, Failure> {
+        match self.look().await {
+            Ok(lines) => Ok(lines),
+            Err(error) => Err(self.service.again(&self.log, self.event).fail(error).await),
+        }
+    }
+
+    async fn look(&mut self) -> Result<Vec<LogLine>, Error> {
         if !self.backlog.is_empty() {
             return Ok(std::mem::take(&mut self.backlog));
         }

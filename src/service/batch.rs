@@ -13,7 +13,7 @@ use crate::audit::Operation;
 use crate::auth::{Permit, Write};
 use crate::commit::Receipt;
 use crate::keyring::Tenant;
-use crate::model::EntryKey;
+use crate::model::{EntryKey, View};
 use crate::model::limits::{BATCH_ENTRIES, BATCH_VALUE_BYTES};
 use crate::store::Key;
 
@@ -31,7 +31,7 @@ impl Service {
         let (mut attempt, tenant) =
             self.attempt_reading(reading, Operation::EntryRead, Operation::EntryReveal).await?;
         attempt.about_session(name);
-        let outcome = self.read_batch_once(&mut attempt, &tenant, name, wanted).await;
+        let outcome = self.read_batch_once(&mut attempt, &tenant, name, reading.view(), wanted).await;
         attempt.close(outcome).await
     }
 
@@ -40,11 +40,13 @@ impl Service {
         attempt: &mut Attempt<'_>,
         tenant: &Tenant,
         name: &SessionName,
+        view: View,
         wanted: &[EntryKey],
     ) -> Result<(Vec<Option<EntryWithValue>>, Receipt), Error> {
         check_count("keys", wanted.len())?;
         let row_keys: Vec<Key> = wanted.iter().map(|key| entry_key(tenant, name, key)).collect();
         let opened = self.open_session(tenant, name, |_| row_keys.clone()).await?;
+        opened.check_view(view)?;
         let mut entries = Vec::with_capacity(row_keys.len());
         let mut bytes = 0;
         for (key, row) in row_keys.iter().zip(&opened.rows) {

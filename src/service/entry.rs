@@ -142,7 +142,8 @@ impl Service {
         let key = entry_key(tenant, name, &put.key);
         let opened = self.open_session(tenant, name, |_| with(key.clone(), slot)).await?;
         let (row, answers) = opened.rows.split_first().ok_or(Error::Internal)?;
-        if let Some(given) = opened.given(self, slot, answers)? {
+        if let Some(given) = opened.given::<EntryDescription>(self, slot, answers)? {
+            attempt.seen_revision(given.revision);
             return Ok((given, attempt.record().await?));
         }
         let mut batch = opened.batch();
@@ -202,7 +203,7 @@ impl Service {
             self.attempt_reading(reading, Operation::EntryRead, Operation::EntryReveal).await?;
         attempt.about_session(name);
         attempt.about(domain::ENTRY, key.as_str());
-        let outcome = self.read_once(&mut attempt, &tenant, name, key, min_revision).await;
+        let outcome = self.read_once(&mut attempt, &tenant, name, key, reading.view(), min_revision).await;
         attempt.close(outcome).await
     }
 
@@ -212,10 +213,12 @@ impl Service {
         tenant: &Tenant,
         name: &SessionName,
         key: &EntryKey,
+        view: View,
         min_revision: Option<Revision>,
     ) -> Result<(EntryWithValue, Receipt), Error> {
         let row_key = entry_key(tenant, name, key);
         let opened = self.open_session(tenant, name, |_| vec![row_key.clone()]).await?;
+        opened.check_view(view)?;
         let row = opened.rows.first().ok_or(Error::Internal)?;
         let (entry, revision) =
             self.open_entry(&opened, &row_key, row.as_ref())?.ok_or(Error::EntryNotFound)?;
@@ -310,9 +313,9 @@ impl Service {
         attempt.event.view = reading.map(Reading::view);
         let slot = repeat.map(|repeat| Opened::name_slot(self, &tenant, permit, repeat));
         let _turn = self.stripes.hold([entry_key(&tenant, name, &delete.key)].iter()).await;
-        let value = reading.is_some();
+        let view = reading.map(Reading::view);
         let outcome = until_won!(
-            self.delete_entry_once(&mut attempt, &tenant, name, delete, value, slot.as_ref()).await
+            self.delete_entry_once(&mut attempt, &tenant, name, delete, view, slot.as_ref()).await
         );
         attempt.close(outcome).await
     }
@@ -323,23 +326,28 @@ impl Service {
         tenant: &Tenant,
         name: &SessionName,
         delete: &DeleteEntry,
-        return_value: bool,
+        view: Option<View>,
         slot: Option<&Slot>,
     ) -> Result<((u64, Option<EntryWithValue>), Receipt), Error> {
         let key = entry_key(tenant, name, &delete.key);
         let opened = self.open_session(tenant, name, |_| with(key.clone(), slot)).await?;
         let (row, answers) = opened.rows.split_first().ok_or(Error::Internal)?;
-        if let Some(given) = opened.given(self, slot, answers)? {
+        if let Some(given) = opened.given::<(u64, Option<EntryWithValue>)>(self, slot, answers)? {
+            attempt.seen_revision(given.0);
+            attempt.event.bytes_out = bytes_of(given.1.as_ref());
             return Ok((given, attempt.record().await?));
         }
-        let value = match return_value {
-            true => self.open_entry(&opened, &key, row.as_ref())?.map(|(entry, _)| entry),
-            false => None,
+        let value = match view {
+            Some(view) => {
+                opened.check_view(view)?;
+                self.open_entry(&opened, &key, row.as_ref())?.map(|(entry, _)| entry)
+            }
+            None => None,
         };
         let mut batch = opened.batch();
         let revision = self.stage_delete(&opened, &key, row.as_ref(), delete, &mut batch)?;
         self.renew(&opened, &mut batch)?;
-        attempt.event.bytes_out = value.as_ref().map_or(0, |entry| entry.value.len() as u64);
+        attempt.event.bytes_out = bytes_of(value.as_ref());
         attempt.at_revision(revision);
         let answer = (revision.get(), value);
         opened.give(self, slot, &answer, &mut batch)?;
@@ -456,6 +464,10 @@ pub(super) fn entry_key(tenant: &Tenant, name: &SessionName, key: &EntryKey) -> 
 
 fn blind_entry(tenant: &Tenant, key: &EntryKey) -> Blinded {
     tenant.index().blind(domain::ENTRY, &[key.as_bytes()])
+}
+
+fn bytes_of(entry: Option<&EntryWithValue>) -> u64 {
+    entry.map_or(0, |entry| entry.value.len() as u64)
 }
 
 fn with(key: Key, slot: Option<&Slot>) -> Vec<Key> {

@@ -119,6 +119,9 @@ pub enum Error {
     /// The caller may read, but not in this view.
     #[error("the credentials do not allow the full view")]
     ViewNotPermitted,
+    /// The sensitive part of the session was purged, and with it every full view.
+    #[error("the sensitive part of the session was purged")]
+    SensitivePurged,
     /// The key version is disabled.
     #[error("the key version is disabled")]
     KeyDisabled,
@@ -232,6 +235,9 @@ impl From<KeyringError> for Error {
             KeyringError::Integrity => Self::Integrity,
             KeyringError::KeyDisabled(_) => Self::KeyDisabled,
             KeyringError::KeyDestroyed(_) => Self::KeyDestroyed,
+            KeyringError::TooManyVersions { living, .. } => {
+                Self::QuotaExceeded { max: living, what: "versions of a key" }
+            }
             KeyringError::Engine(error) => error.into(),
             other => {
                 tracing::error!(error = %other, "the keyring refused");
@@ -277,6 +283,7 @@ impl Error {
             Self::RequestIdReused => Reason::RequestIdReused,
             Self::PermissionDenied(_) => Reason::PermissionDenied,
             Self::ViewNotPermitted => Reason::ViewNotPermitted,
+            Self::SensitivePurged => Reason::SensitivePurged,
             Self::KeyDisabled => Reason::KeyDisabled,
             Self::KeyDestroyed => Reason::KeyDestroyed,
             Self::QuotaExceeded { .. } => Reason::QuotaExceeded,

@@ -10,7 +10,7 @@ use super::answers::Slot;
 use super::attempt::{Attempt, until_won};
 use super::entry::Reading;
 use super::hub::Follower;
-use super::opened::{Opened, domain};
+use super::opened::{Opened, Same, domain};
 use super::payload::{self, EventPayload, StreamPayload};
 use super::session::slot_keys;
 use super::view::{Answer, EventDescription, Repeat, SessionName};
@@ -139,7 +139,7 @@ impl Service {
         attempt.event.dek = Some(opened.keys.body_id());
         attempt.at_revision(revision);
         opened.give(self, append.slot, &ids, &mut batch)?;
-        Ok((ids, attempt.commit(batch, Some(self.hub.closing(&opened))).await?))
+        Ok((ids, attempt.commit(batch, Some(self.hub.closing(hub::tag(&opened)))).await?))
     }
 
     fn stage_events(
@@ -220,7 +220,16 @@ impl Service {
         stream: StreamName,
         after: Option<String>,
     ) -> EventReader {
-        EventReader { service: Arc::clone(self), reading, name, stream, position: 0, after, follower: None }
+        EventReader {
+            service: Arc::clone(self),
+            reading,
+            name,
+            stream,
+            session: Same::default(),
+            position: 0,
+            after,
+            follower: None,
+        }
     }
 }
 
@@ -240,6 +249,7 @@ pub struct EventReader {
     reading: Reading,
     name: SessionName,
     stream: StreamName,
+    session: Same,
     /// The number of the last event that was given.
     position: u64,
     /// The id after which to begin, until it was checked.
@@ -271,6 +281,8 @@ impl EventReader {
     ) -> Result<(EventPage, Option<Receipt>), Error> {
         let place = place(tenant, &self.name, &self.stream);
         let opened = service.open_session(tenant, &self.name, |_| vec![place.head.clone()]).await?;
+        self.session.check(&opened)?;
+        opened.check_view(self.reading.view())?;
         // Listening begins before reading, so that nothing is missed in between.
         let first = self.follower.is_none();
         if first {
@@ -353,9 +365,10 @@ fn stream_header(opened: &Opened, revision: Revision) -> Header {
     Header { kind: Kind::Stream, key_id: opened.keys.body_id(), revision: revision.get() }
 }
 
-/// The number as hex digits, so that ids are ordered as text, and a tag that only this session's keys make.
+/// The number as hex digits, so that ids are ordered as text, and a tag that is made of the session's key id: not even a
+/// session that is made again under the same handle has the same ids.
 fn event_id(opened: &Opened, stream: &Blinded, number: u64) -> String {
-    let tag = opened.tenant.index().event_tag(&[&opened.id, stream, &number.to_be_bytes()]);
+    let tag = opened.tenant.index().event_tag(&[&opened.keys.body_id().0, stream, &number.to_be_bytes()]);
     format!("{number:016x}{}", HEXLOWER.encode(tag.get(..TAG_BYTES).unwrap_or_default()))
 }
 

@@ -56,8 +56,8 @@ impl Hub {
     }
 
     /// What a commit announces that appends events or ends the session.
-    pub(super) fn closing(&self, opened: &Opened) -> Announcement {
-        let (hub, tag) = (self.clone(), tag(opened));
+    pub(super) fn closing(&self, tag: SessionTag) -> Announcement {
+        let hub = self.clone();
         Box::new(move || hub.announce(tag, Vec::new()))
     }
 

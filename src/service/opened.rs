@@ -9,7 +9,7 @@ use super::{Error, Service};
 use crate::crypto::{Blinded, Header, KeyId, Kind, Place, Sealed, open, seal};
 use crate::keyring::{SessionKeys, Tenant};
 use crate::model::limits::OPENED_SESSIONS;
-use crate::model::{Owner, Revision, SessionId, TenantState, Timestamp};
+use crate::model::{Owner, Revision, SessionId, TenantState, Timestamp, View};
 use crate::store::{Batch, Key, Part, Row, RowExpect, keys};
 
 /// Domains of blinded names.
@@ -46,6 +46,18 @@ pub(super) struct Opened {
     /// The rows under the extra keys, in their order.
     pub(super) rows: Vec<Option<Row>>,
     pub(super) now: Timestamp,
+}
+
+/// Remembers which session a stream began with: one that is made again under the same handle is another.
+#[derive(Default)]
+pub(super) struct Same(Option<KeyId>);
+
+impl Same {
+    /// Takes the first session for granted, and each later one only when it is the same.
+    pub(super) fn check(&mut self, opened: &Opened) -> Result<(), Error> {
+        let id = opened.keys.body_id();
+        if *self.0.get_or_insert(id) == id { Ok(()) } else { Err(Error::SessionNotFound) }
+    }
 }
 
 /// What a session row holds.
@@ -217,6 +229,14 @@ impl Service {
 }
 
 impl Opened {
+    /// Refuses a full view of a session whose sensitive part was purged.
+    pub(super) fn check_view(&self, view: View) -> Result<(), Error> {
+        match (view, self.keys.sensitive()) {
+            (View::Full, None) => Err(Error::SensitivePurged),
+            (View::Redacted, _) | (View::Full, Some(_)) => Ok(()),
+        }
+    }
+
     /// A batch that is applied only while the session is as it was read.
     pub(super) fn batch(&self) -> Batch {
         let expect = vec![(self.key.clone(), RowExpect::unchanged(Some(&self.row)))];

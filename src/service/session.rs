@@ -9,7 +9,7 @@ use super::expiry::Bounds;
 use super::opened::{Opened, SessionRow, control_id, move_expiry};
 use super::payload::{SessionPayload, StoredOwner, TombstonePayload, stored_labels};
 use super::view::{Answer, Page, PageRequest, Repeat, SessionDescription, SessionName};
-use super::{Error, Failure, Service};
+use super::{Error, Failure, Service, hub};
 use crate::audit::Operation;
 use crate::auth::{ListSessions, Permit, PurgeSensitive, Read, Write};
 use crate::commit::Receipt;
@@ -325,7 +325,7 @@ impl Service {
         slot: Option<&Slot>,
     ) -> Result<((), Receipt), Error> {
         if let Some(slot) = slot
-            && slot.given::<()>(self, &control_answers(tenant), &self.read(slot.keys()).await?)?.is_some()
+            && self.was_deleted(tenant, slot).await?
         {
             return Ok(((), attempt.record().await?));
         }
@@ -340,9 +340,17 @@ impl Service {
         if let Some(slot) = slot {
             slot.give(self, &control_answers(&opened.tenant), &(), &mut batch)?;
         }
-        let receipt = attempt.commit(batch, Some(self.hub.closing(&opened))).await?;
+        let receipt = attempt.commit(batch, Some(self.hub.closing(hub::tag(&opened)))).await?;
         self.keyring.forget_session_keys(&opened.key);
         Ok(((), receipt))
+    }
+
+    /// Whether this request deleted the session already. The tenant must still be one whose data may be used.
+    async fn was_deleted(&self, tenant: &Tenant, slot: &Slot) -> Result<bool, Error> {
+        let [now, before] = slot.keys();
+        let [row, now, before] = self.read([tenant.row_key().clone(), now, before]).await?;
+        let tenant = self.usable_tenant(tenant, row)?;
+        Ok(slot.given::<()>(self, &control_answers(&tenant), &[now, before])?.is_some())
     }
 
     /// Drops the key of the sensitive part of a session that stays active.

@@ -4,8 +4,9 @@
 //! removes rows after that; for an entry it leaves the tombstone that keeps the revision. It goes through the committer
 //! like everybody else, so that it waits its turn behind requests.
 
-use std::sync::Arc;
+use std::collections::HashSet;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures_util::stream::{self, StreamExt as _};
 
@@ -17,7 +18,7 @@ use super::{Error, Service};
 use crate::audit::Operation;
 use crate::crypto::{Header, Kind, open_start};
 use crate::keyring::{SessionKeys, Tenant};
-use crate::model::limits::TOMBSTONE_TTL;
+use crate::model::limits::{DELETED_TOMBSTONE_TTL, TOMBSTONE_TTL};
 use crate::model::{SessionId, Timestamp};
 use crate::store::{Batch, Key, Row, RowExpect, ScanRange, keys};
 
@@ -27,6 +28,9 @@ const STEP: usize = 512;
 const AT_ONCE: usize = 128;
 /// Rows of one session that are removed in one commit.
 const RECLAIM: usize = 500;
+
+/// Damaged rows that are put on record one by one, until the process starts anew.
+const DAMAGED: usize = 1024;
 
 /// What one step of the sweeper did.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -42,13 +46,23 @@ pub struct SweepReport {
 /// Runs the steps. One a server.
 pub struct Sweeper {
     service: Arc<Service>,
+    progress: Mutex<Progress>,
+}
+
+/// Where the sweeper is, so that what it cannot sweep does not hold up what is behind it.
+#[derive(Default)]
+struct Progress {
+    /// The last index row of the step before, unless that one came to the end.
+    after: Option<Key>,
+    /// Damaged rows that are on record already.
+    damaged: HashSet<Key>,
 }
 
 impl Sweeper {
     /// A sweeper of what `service` keeps.
     #[must_use]
     pub fn new(service: Arc<Service>) -> Self {
-        Self { service }
+        Self { service, progress: Mutex::default() }
     }
 
     /// Does one bounded step of work.
@@ -58,26 +72,20 @@ impl Sweeper {
     pub async fn step(&self) -> Result<SweepReport, Error> {
         let service = &self.service;
         let now = service.clock.now();
-        let range =
-            ScanRange { before: Some(keys::expiry_end(now)), ..ScanRange::prefix(keys::expiry_rows()) };
-        let due = service.engine.scan_keys(range, STEP).await?;
-        let oldest = due
-            .first()
-            .and_then(keys::expiring)
-            .map_or(now, |(second, _)| Timestamp::from_millis(second.saturating_mul(1000)));
-        let lag = u64::try_from(now.since(oldest).as_millis()).unwrap_or(u64::MAX);
-        service.counters.sweeper_lag_millis.store(lag, Ordering::Relaxed);
-
+        let due = self.due(now).await?;
         let seen = due.len();
-        let outcomes = stream::iter(due).map(|index| service.sweep(index, now)).buffer_unordered(AT_ONCE);
+        let outcomes = stream::iter(due)
+            .map(|index| async { (service.sweep(index.clone(), now).await, index) })
+            .buffer_unordered(AT_ONCE);
         let (mut sessions, mut done, mut failure) = (0, 0, None);
         let mut outcomes = std::pin::pin!(outcomes);
-        while let Some(outcome) = outcomes.next().await {
+        while let Some((outcome, index)) = outcomes.next().await {
             match outcome {
                 Ok(Swept::Session) => (sessions, done) = (sessions + 1, done + 1),
                 Ok(Swept::Other) => done += 1,
                 // Not due yet within this second, or somebody else is at it: the next step will see.
                 Ok(Swept::NotYet) | Err(Error::Contended | Error::Overloaded) => {}
+                Err(Error::Integrity) => failure = self.damaged(index).await.or(failure),
                 Err(error) => failure = Some(error),
             }
         }
@@ -87,8 +95,45 @@ impl Sweeper {
         let answers = service.forget_answers(now).await?;
         match failure {
             Some(error) => Err(error),
-            None => Ok(SweepReport { seen, sessions, more: (seen == STEP && done > 0) || answers }),
+            None => Ok(SweepReport { seen, sessions, more: seen == STEP || done > 0 || answers }),
         }
+    }
+
+    /// The index rows of this step: those behind the last step's, or from the beginning.
+    async fn due(&self, now: Timestamp) -> Result<Vec<Key>, Error> {
+        let after = self.progress().after.take();
+        let is_first = after.is_none();
+        let before = Some(keys::expiry_end(now));
+        let range = ScanRange { after, before, ..ScanRange::prefix(keys::expiry_rows()) };
+        let due = self.service.engine.scan_keys(range, STEP).await?;
+        if is_first {
+            let oldest = due.first().and_then(keys::expiring);
+            let oldest =
+                oldest.map_or(now, |(second, _)| Timestamp::from_millis(second.saturating_mul(1000)));
+            let lag = u64::try_from(now.since(oldest).as_millis()).unwrap_or(u64::MAX);
+            self.service.counters.sweeper_lag_millis.store(lag, Ordering::Relaxed);
+        }
+        if due.len() == STEP {
+            self.progress().after = due.last().cloned();
+        }
+        Ok(due)
+    }
+
+    /// Puts a damaged row on record, once; says what is to be said about it then.
+    async fn damaged(&self, index: Key) -> Option<Error> {
+        let is_news = {
+            let damaged = &mut self.progress().damaged;
+            damaged.len() < DAMAGED && damaged.insert(index)
+        };
+        if !is_news {
+            return None;
+        }
+        let attempt = self.service.own_server_attempt(Operation::SessionReclaim);
+        Some(attempt.fail(Error::Integrity).await.error)
+    }
+
+    fn progress(&self) -> MutexGuard<'_, Progress> {
+        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -171,10 +216,11 @@ impl Service {
         tombstone: &TombstonePayload,
         now: Timestamp,
     ) -> Result<Swept, Error> {
-        let end = Timestamp::from_millis(tombstone.ended).after(TOMBSTONE_TTL);
+        let ttl = if tombstone.deleted { DELETED_TOMBSTONE_TTL } else { TOMBSTONE_TTL };
+        let end = Timestamp::from_millis(tombstone.ended).after(ttl);
         let mut batch = Batch::default();
         batch.expect.push((key.clone(), RowExpect::unchanged(Some(row))));
-        if tombstone.deleted || end <= now {
+        if end <= now {
             batch.delete.push(key.clone());
             batch.delete.push(index.clone());
         } else {
@@ -208,7 +254,9 @@ impl Service {
         batch.put.push((key.clone(), self.seal_tombstone(tenant, key, row.revision()?.next(), &tombstone)?));
         let mut attempt = self.own_attempt(tenant, Operation::SessionExpire);
         attempt.about_session(&name_of(session)?);
-        attempt.commit(batch, None).await?;
+        let id = key.session().try_into().map_err(|_| Error::Integrity)?;
+        let change = self.hub.closing((tenant.tenant_ref().id, id));
+        attempt.commit(batch, Some(change)).await?;
         self.keyring.forget_session_keys(key);
         Ok(())
     }

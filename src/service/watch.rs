@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::attempt::Attempt;
 use super::cursor::CursorScope;
 use super::hub::{self, Follower};
-use super::opened::Opened;
+use super::opened::{Opened, Same};
 use super::view::SessionName;
 use super::{Error, Failure, Service};
 use crate::audit::Operation;
@@ -53,6 +53,7 @@ pub struct Watcher {
     service: Arc<Service>,
     permit: Permit<Read>,
     name: SessionName,
+    session: Same,
     position: Position,
     follower: Option<Follower>,
 }
@@ -67,7 +68,8 @@ impl Service {
         resume: String,
     ) -> Watcher {
         let position = Position::Start(resume);
-        Watcher { service: Arc::clone(self), permit, name, position, follower: None }
+        let session = Same::default();
+        Watcher { service: Arc::clone(self), permit, name, session, position, follower: None }
     }
 }
 
@@ -91,6 +93,7 @@ impl Watcher {
         tenant: &Tenant,
     ) -> Result<(WatchPage, Option<Receipt>), Error> {
         let opened = service.open_session(tenant, &self.name, |_| Vec::new()).await?;
+        self.session.check(&opened)?;
         let tag = hub::tag(&opened);
         if self.follower.is_none() {
             self.follower = Some(service.hub.follow(tag));
@@ -179,8 +182,9 @@ fn position_bytes(service: &Service, position: u64) -> Vec<u8> {
 }
 
 fn scope(opened: &Opened) -> CursorScope<'_> {
+    // Not the handle: a session that is made again under it must not hear of this one.
     let mut request = b"watch".to_vec();
-    request.extend_from_slice(&opened.id);
+    request.extend_from_slice(&opened.keys.body_id().0);
     let tenant = &opened.tenant;
     CursorScope { key: tenant.control(), tenant: tenant.tenant_ref(), field: "resume_token", request }
 }

@@ -8,6 +8,15 @@ mod support;
 mod requests;
 mod site;
 
+mod audit;
 mod batches;
 mod entries;
+mod events;
+mod hidden;
+mod keys;
+mod permissions;
+mod repeat;
 mod sessions;
+mod tenants;
+mod tokens;
+mod watch;

@@ -45,7 +45,7 @@ fn a_replay_stores_every_message_as_an_event_and_every_result_as_an_entry() {
     );
     assert_eq!(
         events.iter().map(Vec::len).sum::<usize>() + fake.entries()[0].len(),
-        report["bytes"].as_u64().unwrap() as usize
+        usize::try_from(report["bytes"].as_u64().unwrap()).unwrap()
     );
     assert_eq!(verify(&fake).ok().json()["workload"], "verify");
 }
@@ -181,6 +181,7 @@ fn an_open_loop_keeps_its_rate() {
     ];
     let report = strongroom(fake.dir(), words).ok().json();
     assert_eq!(report["operations"].as_u64().unwrap() + report["not_started"].as_u64().unwrap(), 200);
+    assert_eq!(report["by_operation"]["write"]["operations"], report["operations"]);
     assert_eq!(report["loop_kind"], "open");
 }
 

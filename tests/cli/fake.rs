@@ -480,7 +480,7 @@ impl ContextService for Service {
         let events = lied(lie, session, events);
         let after =
             events.iter().position(|event| event.event_id == request.after_event_id).map_or(0, |at| at + 1);
-        let limit = if request.limit == 0 { usize::MAX } else { request.limit as usize };
+        let limit = if request.limit == 0 { usize::MAX } else { usize::try_from(request.limit).unwrap() };
         let events: Vec<_> = events.into_iter().skip(after).take(limit).collect();
         let messages: Vec<_> = events
             .chunks(2)

@@ -1,12 +1,12 @@
 //! What must work against any server whose profile lies in `keys/dev` below a directory: the fake, or a real one.
 //!
-//! The functions take that directory. `DevServer` makes one with a real server behind it; the profile's token must have
-//! every scope for [`control_plane`].
+//! The functions take that directory.
 
 use std::fs;
 use std::path::Path;
 
 use crate::command::{strongroom, strongroom_with};
+use crate::dev_server::DevServer;
 use crate::fake::Fake;
 
 /// Sessions, entries and events, from creation to deletion.
@@ -52,7 +52,8 @@ pub fn control_plane(dir: &Path) {
     .ok();
     strongroom(dir, ["token", "list"]).ok();
     strongroom(dir, ["token", "revoke", "ci", "--yes"]).ok();
-    let log = strongroom(dir, ["audit", "search", "--since", "1h", "--output", "json"]).ok();
+    let log =
+        strongroom(dir, ["audit", "search", "--tenant", "acme", "--since", "1h", "--output", "json"]).ok();
     assert!(!log.json_lines().is_empty());
     strongroom(dir, ["audit", "tail", "-n", "5"]).ok();
     strongroom(dir, ["status"]).ok();
@@ -73,25 +74,69 @@ pub fn verify(dir: &Path) -> serde_json::Value {
     strongroom(dir, bench).ok().json()
 }
 
+const RECORDING: &str = concat!(
+    r#"{"session":"s","messages":[{"role":"user","content":"x"},{"role":"tool","content":"y"}]}"#,
+    "\n",
+    r#"{"session":"t","messages":[{"role":"user","content":"mail a@b.example, card 4111 1111 1111 1111"}]}"#,
+    "\n"
+);
+
 #[test]
 fn the_data_plane_works_from_creation_to_deletion() {
     data_plane(Fake::start().dir());
+    data_plane(DevServer::start().dir());
 }
 
 #[test]
 fn the_control_plane_works() {
     control_plane(Fake::start().dir());
+    control_plane(DevServer::start().dir());
 }
 
 #[test]
-fn a_replay_can_be_verified_again() {
-    let fake = Fake::start();
-    let line = r#"{"session":"s","messages":[{"role":"user","content":"x"},{"role":"tool","content":"y"}]}"#;
-    let recording = fake.dir().join("recorded.jsonl");
-    fs::write(&recording, line).unwrap();
-    let report = replay(fake.dir(), &recording);
+fn a_replay_can_be_verified_again_after_the_server_was_killed() {
+    let mut server = DevServer::start();
+    let recording = server.dir().join("recorded.jsonl");
+    fs::write(&recording, RECORDING).unwrap();
+    let report = replay(server.dir(), &recording);
     assert_eq!(
         (&report["sessions"], &report["events"], &report["entries"]),
-        (&1.into(), &2.into(), &1.into())
+        (&2.into(), &3.into(), &1.into())
     );
+    server.kill();
+    let bench = ["bench", "--quiet", "--timeout", "500ms", "--manifest", "run.json", "--verify-only"];
+    strongroom(server.dir(), bench).fails(4);
+    server.restart();
+    let again = verify(server.dir());
+    assert_eq!((&again["equal"], &again["bytes"]), (&true.into(), &report["bytes"]));
+}
+
+#[test]
+fn every_workload_runs_against_a_real_server() {
+    let server = DevServer::start();
+    for workload in ["read", "write", "append", "mixed"] {
+        let words = [
+            "bench",
+            workload,
+            "--operations",
+            "200",
+            "--sessions",
+            "4",
+            "--entries",
+            "8",
+            "--warm-up",
+            "0s",
+            "--quiet",
+            "--output",
+            "json",
+        ];
+        let report = strongroom(server.dir(), words).ok().json();
+        assert_eq!(
+            (&report["operations"], &report["errors"]),
+            (&200.into(), &serde_json::json!({})),
+            "{workload}"
+        );
+    }
+    let left = strongroom(server.dir(), ["session", "list", "--output", "json"]).ok().json();
+    assert_eq!(left, serde_json::json!([]));
 }

@@ -4,7 +4,7 @@
 
 use std::path::PathBuf;
 
-use strongroom::client::{Strongroom, Tenant};
+use strongroom::client::{CreateSession, SessionHandle, Strongroom, Tenant};
 
 use crate::fake::Fake;
 
@@ -33,5 +33,10 @@ impl Bench {
         let builder = Strongroom::builder().endpoint(&self.endpoint).server_name("localhost");
         let client = builder.ca_file(self.keys.join("ca.pem")).token_file(self.keys.join("app.token"));
         client.build().unwrap().tenant("demo").unwrap()
+    }
+
+    /// A new session without an owner.
+    pub async fn session(&self) -> SessionHandle {
+        self.tenant().create_session(CreateSession::default()).await.unwrap().into_inner()
     }
 }

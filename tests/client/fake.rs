@@ -1,7 +1,7 @@
 //! A context server in memory, over TLS on loopback, that fails on demand.
 //!
 //! It keeps the promises that the client relies on (revisions, conditions, owners, request ids, event ids, pages) and none
-//! of the others: nothing is encrypted, nothing is durable, and only the context service is there. A TCP relay stands in
+//! of the others: nothing is encrypted, nothing is durable. A TCP relay stands in
 //! front of it, so that a test can cut connections the way a network does.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
@@ -13,7 +13,8 @@ use std::sync::{Arc, Mutex};
 
 use futures_util::Stream;
 use prost::Message;
-use strongroom::client::{Builder, Strongroom};
+use strongroom::client::{Builder, CreateSession, SessionHandle, Strongroom};
+use strongroom::proto::v1::admin_service_server::AdminServiceServer;
 use strongroom::proto::v1::context_service_server::{ContextService, ContextServiceServer};
 use strongroom::proto::v1::{self, expectation::Condition};
 use tokio::net::{TcpListener, TcpStream};
@@ -24,6 +25,8 @@ use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
 use tonic::transport::{Identity, Server, ServerTlsConfig};
 use tonic::{Code, Request, Response, Status};
 use tonic_types::{ErrorDetails, StatusExt};
+
+use crate::control::Control;
 
 /// Entries and sessions on one page: small, so that lists have several.
 const PAGE: usize = 2;
@@ -80,6 +83,7 @@ pub struct State {
 /// A running fake with its relay and files.
 pub struct Fake {
     pub state: Arc<State>,
+    pub control: Control,
     pub dir: tempfile::TempDir,
     relay: Relay,
     identity: Identity,
@@ -101,7 +105,14 @@ impl Fake {
         let identity = Identity::from_pem(issued.cert.pem(), issued.signing_key.serialize_pem());
         std::fs::write(dir.path().join("ca.pem"), issued.cert.pem()).unwrap();
         std::fs::write(dir.path().join("app.token"), "srt_first\n").unwrap();
-        let mut fake = Self { state: Arc::default(), dir, relay: Relay::start().await, identity, stop: None };
+        let mut fake = Self {
+            state: Arc::default(),
+            control: Control::default(),
+            dir,
+            relay: Relay::start().await,
+            identity,
+            stop: None,
+        };
         fake.serve().await;
         fake
     }
@@ -118,6 +129,7 @@ impl Fake {
         let incoming = TcpListenerStream::new(listener)
             .map(|stream| stream.inspect(|stream| stream.set_nodelay(true).unwrap()));
         let server = Server::builder().tls_config(tls).unwrap().add_service(service);
+        let server = server.add_service(AdminServiceServer::new(self.control.clone()));
         tokio::spawn(server.serve_with_incoming_shutdown(incoming, async { drop(stopped.await) }));
     }
 
@@ -155,6 +167,12 @@ impl Fake {
 
     pub fn client(&self) -> Strongroom {
         self.builder().build().unwrap()
+    }
+
+    /// A new session without an owner.
+    pub async fn session(&self) -> SessionHandle {
+        let tenant = self.client().tenant("demo").unwrap();
+        tenant.create_session(CreateSession::default()).await.unwrap().into_inner()
     }
 }
 

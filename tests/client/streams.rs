@@ -3,18 +3,15 @@
 use std::time::Duration;
 
 use futures_util::{StreamExt, TryStreamExt};
-use strongroom::client::{CreateSession, ErrorReason, SessionHandle, View};
+use strongroom::client::{ErrorReason, View};
 
+use crate::bench::Bench;
 use crate::fake::{Fake, Fault, refuse};
-
-async fn session(fake: &Fake) -> SessionHandle {
-    fake.client().tenant("demo").unwrap().create_session(CreateSession::default()).await.unwrap().into_inner()
-}
 
 #[tokio::test]
 async fn events_are_replayed_after_an_id_in_order() {
-    let fake = Fake::start().await;
-    let session = session(&fake).await;
+    let bench = Bench::start().await;
+    let session = bench.session().await;
     let ids = session.append("sse", ["one", "two", "three"]).await.unwrap();
     let all: Vec<_> = session.events("sse", View::Full).replay().try_collect().await.unwrap();
     assert_eq!(all.iter().map(|event| event.id.clone()).collect::<Vec<_>>(), **ids);
@@ -28,8 +25,8 @@ async fn events_are_replayed_after_an_id_in_order() {
 
 #[tokio::test]
 async fn an_append_to_another_end_than_expected_is_refused() {
-    let fake = Fake::start().await;
-    let session = session(&fake).await;
+    let bench = Bench::start().await;
+    let session = bench.session().await;
     let ids = session.append("s", ["one"]).expect_empty().await.unwrap();
     assert!(session.append("s", ["two"]).expect_empty().await.unwrap_err().is_last_event_mismatch());
     assert!(session.append("s", ["two"]).expect_last(&ids[0]).await.is_ok());
@@ -38,7 +35,7 @@ async fn an_append_to_another_end_than_expected_is_refused() {
 #[tokio::test]
 async fn a_followed_stream_goes_on_after_breaks_without_loss_or_repetition() {
     let fake = Fake::start().await;
-    let session = session(&fake).await;
+    let session = fake.session().await;
     let mut followed = session.events("sse", View::Full).follow();
     for round in 0..4 {
         session.append("sse", [format!("{round}-a"), format!("{round}-b")]).await.unwrap();
@@ -58,7 +55,7 @@ async fn a_followed_stream_goes_on_after_breaks_without_loss_or_repetition() {
 #[tokio::test]
 async fn following_a_session_that_ends_ends_with_the_reason() {
     let fake = Fake::start().await;
-    let session = session(&fake).await;
+    let session = fake.session().await;
     session.append("sse", ["one"]).await.unwrap();
     let mut followed = session.events("sse", View::Full).follow();
     followed.next().await.unwrap().unwrap();
@@ -70,8 +67,8 @@ async fn following_a_session_that_ends_ends_with_the_reason() {
 
 #[tokio::test]
 async fn a_following_with_an_end_ends_there() {
-    let fake = Fake::start().await;
-    let session = session(&fake).await;
+    let bench = Bench::start().await;
+    let session = bench.session().await;
     session.append("sse", ["one"]).await.unwrap();
     let followed = session.events("sse", View::Full).follow_for(Duration::from_millis(300)).follow();
     assert_eq!(followed.try_collect::<Vec<_>>().await.unwrap().len(), 1);
@@ -80,7 +77,7 @@ async fn a_following_with_an_end_ends_there() {
 #[tokio::test]
 async fn a_stream_that_cannot_be_opened_again_ends_when_patience_does() {
     let fake = Fake::start().await;
-    let session = session(&fake).await;
+    let session = fake.session().await;
     session.append("sse", ["one"]).await.unwrap();
     let mut followed = session.events("sse", View::Full).patience(Duration::ZERO).follow();
     followed.next().await.unwrap().unwrap();
@@ -91,7 +88,7 @@ async fn a_stream_that_cannot_be_opened_again_ends_when_patience_does() {
 #[tokio::test]
 async fn a_refusal_in_the_middle_of_reading_is_final() {
     let fake = Fake::start().await;
-    let session = session(&fake).await;
+    let session = fake.session().await;
     fake.state.fail(Fault::Refuse(refuse(tonic::Code::DataLoss, "INTEGRITY_FAILURE", &[])));
     let mut events = session.events("sse", View::Full).follow();
     assert_eq!(events.next().await.unwrap().unwrap_err().reason(), ErrorReason::IntegrityFailure);
@@ -101,7 +98,7 @@ async fn a_refusal_in_the_middle_of_reading_is_final() {
 #[tokio::test]
 async fn a_watch_begins_with_what_is_there_and_resumes_after_a_break() {
     let fake = Fake::start().await;
-    let session = session(&fake).await;
+    let session = fake.session().await;
     session.put("a", "1").await.unwrap();
     let mut watch = session.watch().stream();
     let first = watch.next().await.unwrap().unwrap();

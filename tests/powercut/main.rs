@@ -113,16 +113,16 @@ impl Life {
             .unwrap_or_default()
     }
 
-    /// Places to cut at, in order: every second just after an acknowledgement.
+    /// Places to cut at, in order: any, just after an acknowledgement, and the end, where the store was closed.
     fn places(&self, random: &mut Random) -> Vec<u64> {
         let ends: Vec<u64> = self.trace.ends().collect();
-        let mut places: Vec<u64> = (0..CUTS)
-            .map(|number| {
-                let any = ends[random.below(ends.len() as u64) as usize];
-                let acknowledged = self.acks.get(random.below(self.acks.len() as u64) as usize);
-                if number % 2 == 0 { any } else { acknowledged.map_or(any, |(_, position)| *position) }
-            })
-            .collect();
+        let mut places: Vec<u64> = ends.last().copied().into_iter().collect();
+        for number in 1..CUTS {
+            let any = ends[random.below(ends.len() as u64) as usize];
+            let acknowledged = self.acks.get(random.below(self.acks.len() as u64) as usize);
+            let place = acknowledged.filter(|_| number % 2 == 0).map_or(any, |(_, position)| *position);
+            places.push(place);
+        }
         places.sort_unstable();
         places
     }

@@ -10,7 +10,7 @@ mod inside;
 mod wire;
 
 pub use daemon::{Daemon, Login};
-pub use inside::{FakeClock, Inside, SeededEntropy};
+pub use inside::{BEGIN, FakeClock, Inside, SeededEntropy};
 pub use wire::{Context, Control, Refusal, Stamp, answered, refused, stamp};
 
 use std::time::Duration;

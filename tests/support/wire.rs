@@ -17,7 +17,13 @@ use tower::{BoxError, Service, ServiceExt as _};
 const MESSAGE_BYTES: usize = 64 << 20;
 
 /// What carries calls.
-pub type Wire = BoxCloneSyncService<http::Request<Body>, http::Response<Body>, BoxError>;
+pub type Wire = BoxCloneSyncService<http::Request<Body>, http::Response<Body>, WireError>;
+
+/// A call could not be carried. A type of its own, because futures over a boxed error are not `Send` everywhere.
+#[derive(Debug, thiserror::Error)]
+#[error(transparent)]
+pub struct WireError(#[from] BoxError);
+
 /// A client of the data plane.
 pub type Context = ContextServiceClient<Wire>;
 /// A client of the control plane.
@@ -34,7 +40,7 @@ where
     E: Into<BoxError> + 'static,
 {
     let bearer = token.map(|token| HeaderValue::from_str(&format!("Bearer {token}")).unwrap());
-    BoxCloneSyncService::new(service.map_err(Into::into).map_request(
+    BoxCloneSyncService::new(service.map_err(|error| WireError(error.into())).map_request(
         move |mut request: http::Request<Body>| {
             if let Some(bearer) = &bearer {
                 request.headers_mut().insert(AUTHORIZATION, bearer.clone());

@@ -21,8 +21,6 @@ use crate::client::{
 };
 use crate::model::limits::BATCH_ENTRIES;
 
-/// Stream that events are appended to.
-const STREAM: &str = "bench";
 /// Label of the sessions that a load makes, so that left-overs can be told.
 const LABEL: (&str, &str) = ("made-by", "strongroom-bench");
 /// Bytes of values in one batch while entries are prepared.
@@ -42,7 +40,6 @@ struct Load {
 pub(super) struct Measured {
     pub(super) tally: Tally,
     pub(super) elapsed: Duration,
-    pub(super) not_started: u64,
     pub(super) interrupted: bool,
 }
 
@@ -172,18 +169,17 @@ impl Load {
                 tally: Arc::clone(&tally),
                 done: progress.counter(),
                 choices: Choices::new(self.seed, u64::try_from(lane).unwrap_or_default()),
+                stream: format!("bench-{lane:04}"),
             };
             workers.spawn(worker.run());
         }
         let interrupted = finish(workers, &pace).await?;
         let elapsed = pace.begin().elapsed();
         let mut tally = lock(&tally).clone();
-        let mut not_started = 0;
-        for waited in pace.left_behind() {
-            not_started += 1;
-            tally.left_behind(self.mix.operation(not_started), waited);
+        for (number, waited) in (0..).zip(pace.left_behind()) {
+            tally.left_behind(self.mix.operation(number), waited);
         }
-        Ok(Measured { tally, elapsed, not_started, interrupted })
+        Ok(Measured { tally, elapsed, interrupted })
     }
 
     async fn clean_up(&self, concurrency: usize, invocation: &mut Invocation) -> Result<(), Failure> {
@@ -201,7 +197,12 @@ impl Load {
     }
 
     /// Does one operation and says how many bytes of values it moved.
-    async fn perform(&self, operation: Operation, choices: &mut Choices) -> Result<u64, ClientError> {
+    async fn perform(
+        &self,
+        operation: Operation,
+        stream: &str,
+        choices: &mut Choices,
+    ) -> Result<u64, ClientError> {
         let session = self.sessions.get(choices.below(self.sessions.len()));
         let key = self.keys.get(choices.below(self.keys.len()));
         let (Some(session), Some(key)) = (session, key) else { return Ok(0) };
@@ -212,7 +213,7 @@ impl Load {
                 self.values.size()
             }
             Operation::Append => {
-                session.append(STREAM, [self.values.one(choices)]).await?;
+                session.append(stream, [self.values.one(choices)]).await?;
                 self.values.size()
             }
         };
@@ -227,13 +228,15 @@ struct Worker {
     tally: Arc<Mutex<Tally>>,
     done: Arc<AtomicU64>,
     choices: Choices,
+    /// Of its own in each session, so that appends do not wait for each other.
+    stream: String,
 }
 
 impl Worker {
     async fn run(mut self) {
         while let Some(intended) = self.pace.next().await {
             let operation = self.load.mix.operation(self.choices.next());
-            let outcome = self.load.perform(operation, &mut self.choices).await;
+            let outcome = self.load.perform(operation, &self.stream, &mut self.choices).await;
             let latency = intended.elapsed();
             self.done.fetch_add(1, Ordering::Relaxed);
             match outcome {

@@ -38,6 +38,23 @@ impl Operation {
             Self::Append => "append",
         }
     }
+
+    /// Its part of what is kept for each kind.
+    const fn of<T>(self, [read, write, append]: &[T; 3]) -> &T {
+        match self {
+            Self::Read => read,
+            Self::Write => write,
+            Self::Append => append,
+        }
+    }
+
+    const fn of_mut<T>(self, [read, write, append]: &mut [T; 3]) -> &mut T {
+        match self {
+            Self::Read => read,
+            Self::Write => write,
+            Self::Append => append,
+        }
+    }
 }
 
 /// Latencies of operations of one kind.
@@ -108,6 +125,7 @@ pub struct Percentiles {
 #[derive(Debug, Clone)]
 pub struct Tally {
     latencies: [Latencies; 3],
+    left_behind: [u64; 3],
     errors: BTreeMap<String, u64>,
     bytes: u64,
 }
@@ -119,12 +137,12 @@ impl Tally {
     /// As [`Latencies::new`].
     pub fn new() -> Result<Self, CreationError> {
         let latencies = [Latencies::new()?, Latencies::new()?, Latencies::new()?];
-        Ok(Self { latencies, errors: BTreeMap::new(), bytes: 0 })
+        Ok(Self { latencies, left_behind: [0; 3], errors: BTreeMap::new(), bytes: 0 })
     }
 
     /// Notes an operation that moved so many bytes of values.
     pub fn succeeded(&mut self, operation: Operation, latency: Duration, bytes: u64) {
-        self.of_mut(operation).add(latency);
+        operation.of_mut(&mut self.latencies).add(latency);
         self.bytes = self.bytes.saturating_add(bytes);
     }
 
@@ -134,29 +152,29 @@ impl Tally {
         *count = count.saturating_add(1);
     }
 
-    /// Notes the wait of an operation that never began.
+    /// Notes the wait of an operation that never began: a latency, but no operation that was done.
     pub fn left_behind(&mut self, operation: Operation, waited: Duration) {
-        self.of_mut(operation).add(waited);
+        operation.of_mut(&mut self.latencies).add(waited);
+        let count = operation.of_mut(&mut self.left_behind);
+        *count = count.saturating_add(1);
     }
 
     /// Latencies of one kind.
     #[must_use]
     pub const fn of(&self, operation: Operation) -> &Latencies {
-        let [read, write, append] = &self.latencies;
-        match operation {
-            Operation::Read => read,
-            Operation::Write => write,
-            Operation::Append => append,
-        }
+        operation.of(&self.latencies)
     }
 
-    const fn of_mut(&mut self, operation: Operation) -> &mut Latencies {
-        let [read, write, append] = &mut self.latencies;
-        match operation {
-            Operation::Read => read,
-            Operation::Write => write,
-            Operation::Append => append,
-        }
+    /// Operations of one kind that were done.
+    #[must_use]
+    pub fn done(&self, operation: Operation) -> u64 {
+        self.of(operation).count().saturating_sub(*operation.of(&self.left_behind))
+    }
+
+    /// Operations that never began.
+    #[must_use]
+    pub fn not_started(&self) -> u64 {
+        self.left_behind.iter().sum()
     }
 
     /// Latencies of all kinds together.
@@ -227,5 +245,17 @@ mod tests {
         assert_eq!((counts, tally.overall().count(), tally.bytes()), ([1, 0, 1], 2, 15));
         assert_eq!((tally.failures(), tally.errors().get("OVERLOADED")), (2, Some(&2)));
         assert!(tally.overall().percentiles().max >= 9000);
+    }
+
+    #[test]
+    fn what_never_began_has_a_latency_but_was_not_done() {
+        let mut tally = Tally::new().unwrap();
+        tally.succeeded(Operation::Write, Duration::from_millis(1), 1);
+        tally.left_behind(Operation::Write, Duration::from_millis(500));
+        assert_eq!(
+            (tally.done(Operation::Write), tally.of(Operation::Write).count(), tally.not_started()),
+            (1, 2, 1)
+        );
+        assert!(tally.overall().percentiles().max >= 500_000);
     }
 }

@@ -183,7 +183,7 @@ pub enum BenchError {
         reason: String,
     },
     /// It was interrupted before it was finished.
-    #[error("interrupted; what was stored is left in place")]
+    #[error("interrupted before it was finished")]
     Interrupted,
     /// A task of this client ended unexpectedly.
     #[error("a worker of the load generator ended unexpectedly")]

@@ -1,5 +1,6 @@
 //! How far a long run is: a bar with rate and time left on a terminal, plain lines elsewhere.
 
+use std::io::{self, Write as _};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -83,7 +84,7 @@ async fn draw(what: &'static str, goal: Goal, done: Arc<AtomicU64>, bar: Progres
         let (count, elapsed) = (done.load(Ordering::Relaxed), begin.elapsed());
         let rate = per_second(count, elapsed);
         if hidden {
-            bar_less_line(what, goal, count, elapsed, rate);
+            plain_line(what, goal, count, elapsed, rate);
         } else {
             bar.set_message(format!("{count} operations, {rate}/s"));
             bar.set_position(match goal {
@@ -94,14 +95,16 @@ async fn draw(what: &'static str, goal: Goal, done: Arc<AtomicU64>, bar: Progres
     }
 }
 
-fn bar_less_line(what: &str, goal: Goal, count: u64, elapsed: Duration, rate: u64) {
+fn plain_line(what: &str, goal: Goal, count: u64, elapsed: Duration, rate: u64) {
     let seconds = elapsed.as_secs();
-    match goal {
-        Goal::Count(all) => eprintln!("{what}: {count} of {all} operations after {seconds} s, {rate}/s"),
+    let line = match goal {
+        Goal::Count(all) => format!("{what}: {count} of {all} operations after {seconds} s, {rate}/s\n"),
         Goal::Time(span) => {
-            eprintln!("{what}: {seconds} of {} s, {count} operations, {rate}/s", span.as_secs());
+            format!("{what}: {seconds} of {} s, {count} operations, {rate}/s\n", span.as_secs())
         }
-    }
+    };
+    // Progress that nobody can read is no reason to stop.
+    if io::stderr().write_all(line.as_bytes()).is_err() {}
 }
 
 fn per_second(count: u64, elapsed: Duration) -> u64 {

@@ -99,15 +99,16 @@ impl Phase {
     /// Sums up a tally.
     pub(super) fn new(tally: &Tally, elapsed: Duration) -> Self {
         let overall = tally.overall();
+        let operations = Operation::ALL.into_iter().map(|operation| tally.done(operation)).sum();
         let kinds = Operation::ALL.into_iter().filter(|operation| tally.of(*operation).count() > 0);
         let kind = |operation| Kind {
-            operations: tally.of(operation).count(),
+            operations: tally.done(operation),
             latency_us: tally.of(operation).percentiles(),
         };
         Self {
             elapsed_seconds: elapsed.as_secs_f64(),
-            operations: overall.count(),
-            operations_per_second: per_second(overall.count(), elapsed),
+            operations,
+            operations_per_second: per_second(operations, elapsed),
             bytes: tally.bytes(),
             bytes_per_second: per_second(tally.bytes(), elapsed),
             latency_us: overall.percentiles(),
@@ -144,10 +145,6 @@ impl LoadReport {
         measured: &Measured,
         busy: Busy,
     ) -> Self {
-        let mut phase = Phase::new(&measured.tally, measured.elapsed);
-        // What never began has a latency, but it is no operation that was done.
-        phase.operations = phase.operations.saturating_sub(measured.not_started);
-        phase.operations_per_second = per_second(phase.operations, measured.elapsed);
         Self {
             workload: workload.name(),
             loop_kind: if args.rate.is_some() { "open" } else { "closed" },
@@ -160,9 +157,9 @@ impl LoadReport {
             sessions: args.sessions,
             entries_per_session: args.entries,
             warm_up_seconds: args.warm_up.as_secs_f64(),
-            phase,
+            phase: Phase::new(&measured.tally, measured.elapsed),
             errors: measured.tally.errors().clone(),
-            not_started: measured.not_started,
+            not_started: measured.tally.not_started(),
             interrupted: measured.interrupted,
             client_busy: busy.share(),
             seed,

@@ -1,0 +1,60 @@
+//! A real server in dev mode, in a directory of its own, on free ports.
+
+use std::io::{BufRead as _, BufReader};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+/// A running `strongroomd dev`. It is killed when this is dropped.
+pub struct DevServer {
+    dir: tempfile::TempDir,
+    child: Child,
+}
+
+impl DevServer {
+    pub fn start() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let child = spawn(dir.path());
+        Self { dir, child }
+    }
+
+    /// Where to run commands: the profile is found there.
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// SIGKILL: nothing is flushed, nothing is finished.
+    pub fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// Starts a killed server again over the same store.
+    pub fn restart(&mut self) {
+        self.child = spawn(self.dir.path());
+    }
+}
+
+impl Drop for DevServer {
+    fn drop(&mut self) {
+        // It may have been killed by the test.
+        if self.child.kill().is_ok() {
+            self.child.wait().unwrap();
+        }
+    }
+}
+
+/// Starts a server and returns when it says that it serves.
+fn spawn(dir: &Path) -> Child {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_strongroomd"))
+        .args(["dev", "--ports", "0", "0", "0", "--dir"])
+        .arg(dir)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let serving = lines.any(|line| line.unwrap().starts_with("Stop with"));
+    assert!(serving, "the server ended before it served");
+    child
+}

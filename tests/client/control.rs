@@ -1,0 +1,298 @@
+//! The control plane's calls, against a service that answers them from a list of events and otherwise from thin air.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use futures_util::{StreamExt, TryStreamExt};
+use strongroom::client::{
+    Admin, AuditSearch, AuditTail, ClientError, KekState, NewToken, Scope, TenantState, Timestamp,
+};
+use strongroom::proto::v1;
+use strongroom::proto::v1::admin_service_server::AdminService;
+use tokio::sync::Notify;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status};
+
+use crate::fake::Fake;
+
+/// A fake control plane.
+#[derive(Clone, Default)]
+pub struct Control(Arc<Known>);
+
+/// What it knows.
+#[derive(Default)]
+struct Known {
+    events: Mutex<Vec<v1::AuditEvent>>,
+    written: Notify,
+    broken: Notify,
+    created: Mutex<Vec<v1::CreateTokenRequest>>,
+}
+
+const WHEN: Option<prost_types::Timestamp> =
+    Some(prost_types::Timestamp { seconds: 1_790_000_000, nanos: 0 });
+
+fn tenant(name: &str, state: v1::TenantState) -> Option<v1::Tenant> {
+    let mut tenant = v1::Tenant {
+        name: name.to_owned(),
+        create_time: WHEN,
+        primary_kek_version: 1,
+        ..v1::Tenant::default()
+    };
+    tenant.set_state(state);
+    Some(tenant)
+}
+
+fn kek(version: u32, state: v1::KekState) -> v1::Kek {
+    let mut kek = v1::Kek { version, create_time: WHEN, state_time: WHEN, ..v1::Kek::default() };
+    kek.set_state(state);
+    kek
+}
+
+fn token(name: String, scopes: Vec<i32>, revoked: bool) -> v1::Token {
+    v1::Token { name, scopes, tenants: vec!["demo".into()], create_time: WHEN, expire_time: WHEN, revoked }
+}
+
+impl Control {
+    fn write(&self, sequences: std::ops::Range<u64>) {
+        let line = |sequence| v1::AuditEvent {
+            log: "log".into(),
+            sequence,
+            line: format!("{{\"seq\":{sequence}}}"),
+        };
+        self.0.events.lock().unwrap().extend(sequences.map(line));
+        self.0.written.notify_waiters();
+    }
+}
+
+#[tonic::async_trait]
+impl AdminService for Control {
+    type TailAuditStream = ReceiverStream<Result<v1::TailAuditResponse, Status>>;
+
+    async fn create_tenant(
+        &self,
+        request: Request<v1::CreateTenantRequest>,
+    ) -> Result<Response<v1::CreateTenantResponse>, Status> {
+        let tenant = tenant(&request.get_ref().name, v1::TenantState::Active);
+        Ok(Response::new(v1::CreateTenantResponse { tenant }))
+    }
+
+    async fn get_tenant(
+        &self,
+        _: Request<v1::GetTenantRequest>,
+    ) -> Result<Response<v1::GetTenantResponse>, Status> {
+        Ok(Response::new(v1::GetTenantResponse { tenant: tenant("demo", v1::TenantState::Unspecified) }))
+    }
+
+    async fn list_tenants(
+        &self,
+        request: Request<v1::ListTenantsRequest>,
+    ) -> Result<Response<v1::ListTenantsResponse>, Status> {
+        let (name, next) = if request.get_ref().page_token.is_empty() { ("one", "2") } else { ("two", "") };
+        let tenants = tenant(name, v1::TenantState::Active).into_iter().collect();
+        Ok(Response::new(v1::ListTenantsResponse { tenants, next_page_token: next.to_owned() }))
+    }
+
+    async fn suspend_tenant(
+        &self,
+        request: Request<v1::SuspendTenantRequest>,
+    ) -> Result<Response<v1::SuspendTenantResponse>, Status> {
+        let tenant = tenant(&request.get_ref().name, v1::TenantState::Suspended);
+        Ok(Response::new(v1::SuspendTenantResponse { tenant }))
+    }
+
+    async fn resume_tenant(
+        &self,
+        request: Request<v1::ResumeTenantRequest>,
+    ) -> Result<Response<v1::ResumeTenantResponse>, Status> {
+        let tenant = tenant(&request.get_ref().name, v1::TenantState::Active);
+        Ok(Response::new(v1::ResumeTenantResponse { tenant }))
+    }
+
+    async fn list_keks(
+        &self,
+        _: Request<v1::ListKeksRequest>,
+    ) -> Result<Response<v1::ListKeksResponse>, Status> {
+        let keks = vec![kek(1, v1::KekState::Enabled), kek(2, v1::KekState::Primary)];
+        Ok(Response::new(v1::ListKeksResponse { keks, next_page_token: String::new() }))
+    }
+
+    async fn rotate_kek(
+        &self,
+        _: Request<v1::RotateKekRequest>,
+    ) -> Result<Response<v1::RotateKekResponse>, Status> {
+        Ok(Response::new(v1::RotateKekResponse { kek: Some(kek(3, v1::KekState::Primary)) }))
+    }
+
+    async fn create_token(
+        &self,
+        request: Request<v1::CreateTokenRequest>,
+    ) -> Result<Response<v1::CreateTokenResponse>, Status> {
+        let request = request.into_inner();
+        self.0.created.lock().unwrap().push(request.clone());
+        let token = Some(token(request.name, request.scopes, false));
+        Ok(Response::new(v1::CreateTokenResponse { token, secret: "srt_shown-once".into() }))
+    }
+
+    async fn list_tokens(
+        &self,
+        _: Request<v1::ListTokensRequest>,
+    ) -> Result<Response<v1::ListTokensResponse>, Status> {
+        let tokens =
+            vec![token("app".into(), (1..=9).collect(), false), token("old".into(), vec![77], false)];
+        Ok(Response::new(v1::ListTokensResponse { tokens, next_page_token: String::new() }))
+    }
+
+    async fn revoke_token(
+        &self,
+        request: Request<v1::RevokeTokenRequest>,
+    ) -> Result<Response<v1::RevokeTokenResponse>, Status> {
+        let token = Some(token(request.into_inner().name, vec![1], true));
+        Ok(Response::new(v1::RevokeTokenResponse { token }))
+    }
+
+    async fn search_audit(
+        &self,
+        request: Request<v1::SearchAuditRequest>,
+    ) -> Result<Response<v1::SearchAuditResponse>, Status> {
+        let start: usize = request.get_ref().page_token.parse().unwrap_or(0);
+        let all = self.0.events.lock().unwrap();
+        let events: Vec<_> = all.iter().skip(start).take(2).cloned().collect();
+        let next = if start + 2 < all.len() { (start + 2).to_string() } else { String::new() };
+        Ok(Response::new(v1::SearchAuditResponse { events, next_page_token: next }))
+    }
+
+    async fn tail_audit(
+        &self,
+        request: Request<v1::TailAuditRequest>,
+    ) -> Result<Response<Self::TailAuditStream>, Status> {
+        let request = request.into_inner();
+        let (out, stream) = tokio::sync::mpsc::channel(4);
+        let control = Arc::clone(&self.0);
+        let mut next = control.events.lock().unwrap().len().saturating_sub(request.backlog as usize);
+        tokio::spawn(async move {
+            loop {
+                let written = control.written.notified();
+                let events: Vec<_> = control.events.lock().unwrap().iter().skip(next).cloned().collect();
+                next += events.len();
+                if !events.is_empty() && out.send(Ok(v1::TailAuditResponse { events })).await.is_err() {
+                    return;
+                }
+                if !request.follow {
+                    return;
+                }
+                tokio::select! {
+                    () = written => {}
+                    () = control.broken.notified() => {
+                        drop(out.send(Err(Status::unavailable("shutting down"))).await);
+                        return;
+                    }
+                }
+            }
+        });
+        Ok(Response::new(ReceiverStream::new(stream)))
+    }
+
+    async fn get_status(
+        &self,
+        _: Request<v1::GetStatusRequest>,
+    ) -> Result<Response<v1::GetStatusResponse>, Status> {
+        let sweeper_lag = Some(prost_types::Duration { seconds: 1, nanos: 500_000_000 });
+        let status = v1::GetStatusResponse {
+            start_time: WHEN,
+            sweeper_lag,
+            tenants: 3,
+            ..v1::GetStatusResponse::default()
+        };
+        Ok(Response::new(status))
+    }
+}
+
+fn admin(fake: &Fake) -> Admin {
+    fake.builder().admin_endpoint(fake.endpoint()).build().unwrap().admin().unwrap()
+}
+
+#[tokio::test]
+async fn tenants_and_keys_are_read_with_their_states() {
+    let fake = Fake::start().await;
+    let admin = admin(&fake);
+    assert_eq!(admin.create_tenant("new").await.unwrap().state, TenantState::Active);
+    assert_eq!(admin.suspend_tenant("new").await.unwrap().state, TenantState::Suspended);
+    assert_eq!(admin.resume_tenant("new").await.unwrap().name, "new");
+    let names: Vec<_> = admin.tenants().map_ok(|tenant| tenant.name).try_collect().await.unwrap();
+    assert_eq!(names, ["one", "two"]);
+    let states: Vec<_> = admin.keks("new").map_ok(|kek| kek.state).try_collect().await.unwrap();
+    assert_eq!(states, [KekState::Enabled, KekState::Primary]);
+    let rotated = admin.rotate_kek("new").await.unwrap();
+    assert_eq!((rotated.version, rotated.create_time), (3, Timestamp::from_millis(1_790_000_000_000)));
+    assert_eq!(admin.status().await.unwrap().sweeper_lag, Duration::from_millis(1500));
+}
+
+#[tokio::test]
+async fn an_answer_with_a_state_that_is_not_known_is_malformed() {
+    let fake = Fake::start().await;
+    let unknown = admin(&fake).describe_tenant("demo").await.unwrap_err();
+    assert!(matches!(unknown, ClientError::Malformed { what: "tenant state" }));
+}
+
+#[tokio::test]
+async fn a_tokens_secret_is_given_once_and_never_printed() {
+    let fake = Fake::start().await;
+    let admin = admin(&fake);
+    let wanted = NewToken {
+        name: "app".into(),
+        scopes: Scope::ALL.to_vec(),
+        tenants: vec!["demo".into()],
+        ttl: Some(Duration::from_secs(60)),
+    };
+    let created = admin.create_token(wanted).await.unwrap();
+    assert_eq!(created.secret.as_str(), "srt_shown-once");
+    assert_eq!(created.token.scopes, Scope::ALL);
+    assert!(!format!("{created:?}").contains("srt_"));
+    let sent = fake.control.0.created.lock().unwrap()[0].clone();
+    assert_eq!((sent.ttl.unwrap().seconds, sent.request_id.len()), (60, 36));
+    assert!(admin.revoke_token("app").await.unwrap().revoked);
+}
+
+#[tokio::test]
+async fn a_scope_that_is_not_known_is_malformed_and_not_left_out() {
+    let fake = Fake::start().await;
+    let listed: Result<Vec<_>, _> = admin(&fake).tokens().try_collect().await;
+    assert!(matches!(listed.unwrap_err(), ClientError::Malformed { what: "scope" }));
+}
+
+#[tokio::test]
+async fn a_search_goes_through_all_pages() {
+    let fake = Fake::start().await;
+    fake.control.write(0..5);
+    let found: Vec<_> = admin(&fake).search_audit(AuditSearch::default()).try_collect().await.unwrap();
+    assert_eq!(found.iter().map(|event| event.sequence).collect::<Vec<_>>(), [0, 1, 2, 3, 4]);
+}
+
+#[tokio::test]
+async fn a_tail_goes_on_after_a_break_with_what_was_written_meanwhile() {
+    let fake = Fake::start().await;
+    fake.control.write(0..3);
+    let mut tail = admin(&fake).tail_audit(AuditTail { backlog: 2, ..AuditTail::default() });
+    for sequence in [1, 2] {
+        assert_eq!(tail.next().await.unwrap().unwrap().sequence, sequence);
+    }
+    fake.control.0.broken.notify_waiters();
+    fake.control.write(3..5);
+    for sequence in [3, 4] {
+        assert_eq!(tail.next().await.unwrap().unwrap().sequence, sequence);
+    }
+}
+
+#[tokio::test]
+async fn a_tail_that_missed_events_says_so() {
+    let fake = Fake::start().await;
+    fake.control.write(0..1);
+    let mut tail = admin(&fake).tail_audit(AuditTail { backlog: 1, ..AuditTail::default() });
+    assert_eq!(tail.next().await.unwrap().unwrap().sequence, 0);
+    fake.close();
+    fake.control.write(1..1200);
+    let mut fake = fake;
+    fake.serve().await;
+    let gap = tail.next().await.unwrap().unwrap_err();
+    assert!(matches!(gap, ClientError::Gap { after: 0, .. }), "{gap}");
+}
