@@ -16,6 +16,7 @@
 )]
 
 mod header;
+mod keys;
 mod markers;
 mod plant;
 mod raw;
@@ -30,13 +31,11 @@ use std::path::Path;
 
 use data_encoding::{BASE64, BASE64URL_NOPAD};
 use rustix::process::Signal;
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject as _;
 use tower::{Service as _, ServiceExt as _};
 
-use crate::markers::{Kind, Markers};
+use crate::markers::Markers;
 use crate::plant::{Harvest, Planting, read_log};
-use crate::search::{Found, Search, merge, without};
+use crate::search::{Found, Search, merge};
 use crate::support::{Daemon, Login, until};
 
 /// Everything that must not turn up anywhere but where it was put.
@@ -49,8 +48,35 @@ async fn secrets<'a>(daemon: &Daemon, markers: &'a Markers, harvest: &Harvest) -
         search =
             search.exactly("a token as it travels", &header::compressed(&format!("Bearer {token}")).await);
     }
+    for (whose, key) in harvest.live_keys.iter().chain(&harvest.dead_keys) {
+        search = search.bytes(whose, key);
+    }
     let key = root_key(&daemon.keys().join("root.key"));
     search.bytes("the root key", &key)
+}
+
+/// Names that the server remembers of what is in use; nothing else of a request may stay in memory.
+const REMEMBERED: [&str; 10] = [
+    "Name session id",
+    "Name owner.",
+    "Name session label",
+    "Name later session label",
+    "Name tenant",
+    "Name token name",
+    "Name a token's tenant",
+    // Of the last changes, for those who watch.
+    "Name entry key",
+    "Name deleted: entry key",
+    // Such names from fields of their own.
+    "Name /strongroom.v1.",
+];
+/// Fields whose words may be remembered.
+const FIELDS: [&str; 7] =
+    [" session_id ", ".session_id ", "owner.", "labels.labels.", ".key ", " name ", " tenants "];
+
+fn is_remembered(what: &str) -> bool {
+    let by_field = !what.contains("/strongroom.v1.") || FIELDS.iter().any(|field| what.contains(field));
+    by_field && REMEMBERED.iter().any(|name| what.starts_with(name))
 }
 
 /// The key in a keyring file.
@@ -118,7 +144,7 @@ async fn nothing_that_was_planted_leaks() {
     }
     merge(&mut found, search.bytes_of("the access log", harvest.lines.join("\n").as_bytes()));
     merge(&mut found, search.bytes_of("metrics", metrics.as_bytes()));
-    memory(&daemon, &search, &mut found);
+    memory(&daemon, &search, &harvest, &mut found);
     merge(&mut found, files(&daemon, &search));
     // A request for a core image.
     daemon.signal(Signal::ABORT);
@@ -138,19 +164,24 @@ fn files(daemon: &Daemon, search: &Search) -> Found {
 }
 
 /// Looks into the memory of the process, as a core image would show it.
-fn memory(daemon: &Daemon, search: &Search, into: &mut Found) {
-    let certificate = CertificateDer::from_pem_file(daemon.keys().join("server.pem")).unwrap();
-    let control = Markers::new();
-    let control = Search::new(&control).exactly("the certificate", &certificate);
-    match (search.memory(daemon.pid()), control.memory(daemon.pid())) {
-        (Ok((found, size)), Ok((there, _))) => {
-            println!("{size} bytes of memory");
-            assert!(!there.is_empty(), "not even the server's certificate was found");
-            println!("{found:#?}");merge(into, without(found, &[Kind::Name]));
-        }
-        (Err(error), _) | (_, Err(error)) => {
+fn memory(daemon: &Daemon, search: &Search, harvest: &Harvest, into: &mut Found) {
+    let (found, size) = match search.memory(daemon.pid()) {
+        Ok(found) => found,
+        Err(error) => {
             assert_eq!(error.kind(), std::io::ErrorKind::PermissionDenied);
             println!("SKIPPED: only root can read the memory of a process that is not dumpable: {error}");
+            return;
         }
-    }
+    };
+    println!("{size} bytes of memory");
+    let (remembered, leaked): (Found, Found) = found.into_iter().partition(|(what, _)| is_remembered(what));
+    println!("names that are remembered: {remembered:#?}");
+    assert!(!remembered.is_empty(), "the search finds nothing");
+    // Keys in use are there, and once each.
+    let in_use = |what: &str| {
+        harvest.live_keys.iter().any(|(whose, _)| what == format!("{whose} in anonymous memory"))
+    };
+    let (keys, leaked): (Found, Found) = leaked.into_iter().partition(|(what, _)| in_use(what));
+    assert_eq!(keys.values().copied().collect::<Vec<_>>(), vec![1; harvest.live_keys.len()], "{keys:#?}");
+    merge(into, leaked);
 }

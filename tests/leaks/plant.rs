@@ -14,6 +14,7 @@ use tonic::{Request, Status};
 use tower::ServiceExt as _;
 use uuid::Uuid;
 
+use crate::keys::{self, RawKey};
 use crate::markers::{Kind, Markers};
 use crate::raw::{Protocol, Wire, call};
 use crate::support::{Daemon, Login};
@@ -27,6 +28,10 @@ pub struct Harvest {
     pub lines: Vec<String>,
     /// Secrets of tokens that were made.
     pub tokens: Vec<String>,
+    /// Keys of the tenant and of the server, and those of a session that lives.
+    pub live_keys: Vec<RawKey>,
+    /// Keys of a session that was deleted.
+    pub dead_keys: Vec<RawKey>,
     /// Answers that held a marked word: its planter's own.
     pub answers_with_words: usize,
 }
@@ -90,7 +95,7 @@ impl<'a> Planting<'a> {
 
     /// Plants in every field of every method.
     pub async fn everywhere(mut self) {
-        let [session, doomed] = self.sessions().await;
+        let [doomed, session] = self.sessions().await;
         self.entries(&session).await;
         self.events(&session).await;
         self.ends(&session, &doomed).await;
@@ -142,21 +147,22 @@ impl<'a> Planting<'a> {
 
     async fn sessions(&mut self) -> [v1::SessionRef; 2] {
         let mut made = Vec::new();
-        for _ in 0..2 {
+        for whose in ["deleted: ", ""] {
+            let mut name = |place: &str| self.markers.word(Kind::Name, format!("{whose}{place}"));
             let session = v1::SessionRef {
                 tenant: "demo".to_owned(),
-                session_id: self.name("session id"),
+                session_id: name("session id"),
                 owner: Some(v1::Owner {
-                    issuer: self.name("owner.issuer"),
-                    client_id: self.name("owner.client_id"),
-                    subject: self.name("owner.subject"),
+                    issuer: name("owner.issuer"),
+                    client_id: name("owner.client_id"),
+                    subject: name("owner.subject"),
                 }),
             };
             let create = v1::CreateSessionRequest {
                 tenant: session.tenant.clone(),
                 session_id: session.session_id.clone(),
                 owner: session.owner.clone(),
-                labels: [(self.name("session label"), self.name("session label's value"))].into(),
+                labels: [(name("session label"), name("session label's value"))].into(),
                 ..Default::default()
             };
             self.good::<v1::CreateSessionResponse>("CreateSession", create).await;
@@ -164,7 +170,7 @@ impl<'a> Planting<'a> {
         }
         let labels = [(self.name("later session label"), self.name("later session label's value"))].into();
         let labels = Some(v1::Labels { labels });
-        let session = Some(made[0].clone());
+        let session = Some(made[1].clone());
         let update = v1::UpdateSessionRequest { session: session.clone(), labels, ..Default::default() };
         self.good::<v1::UpdateSessionResponse>("UpdateSession", update).await;
         self.good::<v1::GetSessionResponse>("GetSession", v1::GetSessionRequest { session }).await;
@@ -254,6 +260,10 @@ impl<'a> Planting<'a> {
         let put = Some(self.put(value));
         let put = v1::PutEntryRequest { session: Some(doomed.clone()), put, ..Default::default() };
         self.good::<v1::PutEntryResponse>("PutEntry", put).await;
+        let [own, live] = keys::of_session(self.daemon, "demo", &session.session_id, "a session").await;
+        let [_, dead] = keys::of_session(self.daemon, "demo", &doomed.session_id, "a deleted session").await;
+        self.harvest.live_keys = [own, live].concat();
+        self.harvest.dead_keys = dead;
         let purge = v1::PurgeSensitiveRequest { session: Some(doomed.clone()), ..Default::default() };
         self.good::<v1::PurgeSensitiveResponse>("PurgeSensitive", purge).await;
         let delete = v1::DeleteSessionRequest { session: Some(doomed.clone()), ..Default::default() };

@@ -8,7 +8,7 @@ use std::path::Path;
 
 use data_encoding::{BASE64, BASE64URL_NOPAD, HEXLOWER, HEXUPPER};
 
-use crate::markers::{Kind, Markers};
+use crate::markers::Markers;
 
 /// Bytes that must not turn up, and what they are.
 struct Needle {
@@ -178,12 +178,6 @@ pub fn merge(into: &mut Found, other: Found) {
     for (what, count) in other {
         *into.entry(what).or_default() += count;
     }
-}
-
-/// What is left of `found` without the kinds of words that may be there.
-pub fn without(found: Found, kinds: &[Kind]) -> Found {
-    let allowed = |what: &String| kinds.iter().any(|kind| what.starts_with(&format!("{kind:?} ")));
-    found.into_iter().filter(|(what, _)| !allowed(what)).collect()
 }
 
 fn first_two(bytes: &[u8]) -> usize {
