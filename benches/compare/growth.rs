@@ -98,7 +98,7 @@ async fn fill(server: &Server, directory: &Path, entries: u64, life: Duration) -
 
 /// Makes sessions that end at one moment, and watches how fast they are swept.
 async fn sweep(server: &Server, directory: &Path, data: &Path, stored: u64) -> Outcome<()> {
-    const SESSIONS: usize = 20_000;
+    const SESSIONS: u64 = 20_000;
     const LIFE: Duration = Duration::from_secs(20);
     let client = Client::connect(server, directory).await?;
     let begun = Instant::now();
@@ -106,7 +106,7 @@ async fn sweep(server: &Server, directory: &Path, data: &Path, stored: u64) -> O
     struct Open(Client);
     impl Work for Open {
         async fn call(&self, _worker: usize, number: u64) -> Outcome<()> {
-            if (number as usize) < SESSIONS {
+            if number < SESSIONS {
                 self.0.session(Some(LIFE)).await.map(|_| ())
             } else {
                 std::future::pending().await

@@ -8,6 +8,12 @@
 //!
 //! The servers are processes of their own; the client is this one, with the same code for both.
 
+#![expect(
+    clippy::disallowed_methods,
+    clippy::cast_precision_loss,
+    reason = "a bench measures real time, and its figures have less than 52 bits"
+)]
+
 mod echo;
 mod growth;
 mod load;
@@ -25,7 +31,7 @@ fn main() -> ExitCode {
     let what = arguments.next().unwrap_or_default();
     let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
         Ok(runtime) => runtime,
-        Err(error) => return fail(&error.into()),
+        Err(error) => return fail(&error),
     };
     let outcome = runtime.block_on(async {
         match what.as_str() {
@@ -42,11 +48,11 @@ fn main() -> ExitCode {
     });
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => fail(&error),
+        Err(error) => fail(&*error),
     }
 }
 
-fn fail(error: &Box<dyn std::error::Error + Send + Sync>) -> ExitCode {
+fn fail(error: &(dyn std::error::Error + Send + Sync)) -> ExitCode {
     eprintln!("compare: {error}");
     ExitCode::FAILURE
 }

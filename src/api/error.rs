@@ -6,8 +6,8 @@ use tonic::metadata::MetadataValue;
 use tonic::{Code, Status};
 
 use super::status::{Draft, invalid_field, status};
-use crate::proto::v1::ErrorReason;
 use crate::model::Timestamp;
+use crate::proto::v1::ErrorReason;
 use crate::service::{Error, Failure, Receipt};
 
 /// The metadata key of the log that an answer is recorded in.
@@ -45,8 +45,9 @@ fn draft(error: &Error) -> Draft {
         Error::TenantNotFound => begin(Code::NotFound, ErrorReason::TenantNotFound),
         Error::TenantSuspended => begin(Code::FailedPrecondition, ErrorReason::TenantSuspended),
         Error::SessionNotFound => begin(Code::NotFound, ErrorReason::SessionNotFound),
-        Error::SessionExpired { at } => begin(Code::FailedPrecondition, ErrorReason::SessionExpired)
-            .metadata("expire_time", rfc3339(*at)),
+        Error::SessionExpired { at } => {
+            begin(Code::FailedPrecondition, ErrorReason::SessionExpired).metadata("expire_time", rfc3339(*at))
+        }
         Error::EntryNotFound => begin(Code::NotFound, ErrorReason::EntryNotFound),
         Error::RevisionMismatch { current } => begin(Code::Aborted, ErrorReason::RevisionMismatch)
             .metadata("current_revision", current.map_or(0, |revision| revision.get()).to_string()),

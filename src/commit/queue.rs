@@ -7,6 +7,7 @@ use tokio::sync::{Notify, oneshot};
 
 use super::{CHANGE_EVENTS, Change, ChangeError, CommitError, Receipt};
 use crate::audit::{LineTail, LogKeys, PREFIX_BYTES};
+use crate::model::Duration;
 use crate::model::limits::{COMMIT_GROUP, COMMIT_GROUP_BYTES, COMMIT_QUEUE, COMMIT_QUEUE_BYTES};
 use crate::store::{Batch, Key, RowExpect, Table};
 
@@ -74,6 +75,11 @@ fn is_log_row(key: &Key) -> bool {
     table == Some(&(Table::LogBlock as u8)) || table == Some(&(Table::LogHead as u8))
 }
 
+/// From this size on the next group may be waited for.
+const COMPANY: usize = 4;
+/// How long, once: about the time in which a client comes back, and less than a flush of the device takes.
+const LINGER: Duration = Duration::from_micros(200);
+
 /// The queue. Filled from all threads, emptied by the committer's.
 #[derive(Default)]
 pub(super) struct Queue {
@@ -107,11 +113,19 @@ impl Queue {
 
     /// Fills an empty `group` with what waits, up to the bounds of a group; waits until there is something. `false`: there
     /// is nothing, and nothing can come any more.
-    pub(super) async fn gather(&self, group: &mut Vec<Pending>) -> bool {
+    ///
+    /// When the group before had company (`expected`, its size) and this one is smaller, it lingers once, so that those who
+    /// were just answered can come back with their next change: a commit costs the same for few as for many. A change
+    /// that comes alone never waits.
+    pub(super) async fn gather(&self, group: &mut Vec<Pending>, expected: usize) -> bool {
         loop {
             let arrival = self.arrival.notified();
             let closed = self.state().fill(group);
             if !group.is_empty() {
+                if !closed && group.len() < expected && expected >= COMPANY {
+                    linger();
+                    self.state().fill(group);
+                }
                 return true;
             }
             if closed {
@@ -148,10 +162,16 @@ impl Queue {
     }
 }
 
+/// Blocks the committer's thread for [`LINGER`]. The timers of a runtime are coarser than that.
+#[expect(clippy::disallowed_methods, reason = "what is waited for is other threads, and not a time of day")]
+fn linger() {
+    std::thread::sleep(LINGER);
+}
+
 impl State {
     /// Moves changes into `group`; a change that is larger than a group goes alone. Returns whether the queue is closed.
     fn fill(&mut self, group: &mut Vec<Pending>) -> bool {
-        let mut bytes: usize = 0;
+        let mut bytes: usize = group.iter().map(|pending| pending.bytes).sum();
         while group.len() < COMMIT_GROUP {
             let fits =
                 |next: &Pending| group.is_empty() || bytes.saturating_add(next.bytes) <= COMMIT_GROUP_BYTES;
@@ -252,7 +272,7 @@ mod tests {
         queue.close();
         let mut sizes = Vec::new();
         let mut group = Vec::new();
-        while queue.gather(&mut group).await {
+        while queue.gather(&mut group, 0).await {
             sizes.push(group.len());
             group.clear();
         }

@@ -72,7 +72,9 @@ impl Worker {
 
     async fn run(mut self) {
         let mut group = Vec::new();
-        while self.shared.queue.gather(&mut group).await {
+        let mut before = 0;
+        while self.shared.queue.gather(&mut group, before).await {
+            before = group.len();
             let done = self.commit_group(&mut group).await;
             if let Err(fault) = done {
                 self.shared.fail(fault);

@@ -6,6 +6,7 @@
 
 use std::fmt;
 
+use ring::hmac;
 use zeroize::Zeroizing;
 
 use super::record::OpenError;
@@ -99,6 +100,45 @@ macro_rules! role {
             }
         }
     };
+    ($(#[$doc:meta])* $name:ident macs) => {
+        $(#[$doc])*
+        pub struct $name {
+            secret: Secret,
+            // Boxed, because ring does not wipe it: the allocator does when the block is freed.
+            mac: Box<hmac::Key>,
+        }
+
+        impl $name {
+            /// Makes a fresh key.
+            ///
+            /// # Errors
+            /// [`EntropyError`] when the source fails.
+            pub fn generate(entropy: &dyn Entropy) -> Result<Self, EntropyError> {
+                Secret::generate(entropy).map(Self::from_secret)
+            }
+
+            pub(super) fn mac_key(&self) -> &hmac::Key {
+                &self.mac
+            }
+        }
+
+        impl WrappableKey for $name {
+            fn from_secret(secret: Secret) -> Self {
+                let mac = Box::new(hmac::Key::new(hmac::HMAC_SHA256, secret.expose()));
+                Self { secret, mac }
+            }
+
+            fn secret(&self) -> &Secret {
+                &self.secret
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(concat!(stringify!($name), "(…)"))
+            }
+        }
+    };
     ($(#[$doc:meta])* $name:ident seals) => {
         role!($(#[$doc])* $name);
 
@@ -140,9 +180,9 @@ role!(
 );
 role!(
     /// The key that blinds names into row keys.
-    IndexKey
+    IndexKey macs
 );
 role!(
     /// The key that turns identifiers into pseudonyms.
-    PseudonymKey
+    PseudonymKey macs
 );

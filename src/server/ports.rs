@@ -89,7 +89,7 @@ impl Ports {
         let [data_socket, admin_socket, probes_socket] = self.sockets;
         let measure = Measure::new(metrics);
         let answer = |routes| Around(measure.clone()).layer(stack.around(identify.layer(routes)));
-        let listener = |socket| Listener::new(socket, Arc::clone(&self.tls), limits.clone());
+        let listener = |socket| Listener::new(socket, Arc::clone(&self.tls), limits);
         Ok([
             listen(listener(data_socket), answer(data), drain),
             listen(listener(admin_socket), answer(admin), drain),

@@ -70,10 +70,11 @@ impl Count {
 impl Drop for Count {
     fn drop(&mut self) {
         self.metrics.rpc.record(&self.method, i32::from(self.code), self.begun.elapsed());
-        match self.code {
-            Code::Unauthenticated => self.metrics.authentication_failures.increment(),
-            Code::PermissionDenied => self.metrics.denials.increment(),
-            _ => {}
+        if self.code == Code::Unauthenticated {
+            self.metrics.authentication_failures.increment();
+        }
+        if self.code == Code::PermissionDenied {
+            self.metrics.denials.increment();
         }
     }
 }

@@ -13,8 +13,8 @@ use crate::audit::Operation;
 use crate::auth::{Permit, Write};
 use crate::commit::Receipt;
 use crate::keyring::Tenant;
-use crate::model::{EntryKey, View};
 use crate::model::limits::{BATCH_ENTRIES, BATCH_VALUE_BYTES};
+use crate::model::{EntryKey, View};
 use crate::store::Key;
 
 impl Service {

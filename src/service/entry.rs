@@ -7,28 +7,22 @@ use bytes::Bytes;
 
 use super::answers::Slot;
 use super::attempt::{Attempt, until_won};
-use super::cursor::{CursorScope, page_size};
 use super::expiry::Bounds;
 use super::opened::{Opened, domain, move_expiry};
 use super::payload::{self, EntryPayload, stored_labels};
 use super::session::slot_keys;
-use super::view::{
-    Answer, DeleteEntry, EntryDescription, EntryWithValue, Page, PageRequest, PutEntry, Repeat, SessionName,
-};
+use super::view::{Answer, DeleteEntry, EntryDescription, EntryWithValue, PutEntry, Repeat, SessionName};
 use super::{Error, Failure, Problem, Service};
 use crate::audit::Operation;
 use crate::auth::{Permit, Read, ReadFull, Write};
 use crate::commit::Receipt;
 use crate::crypto::{Blinded, Header, Kind, Plaintext, content_hash, open, open_start, seal, seal_parts};
 use crate::keyring::Tenant;
-use crate::model::limits::{ENTRY_TTL_MIN, PAGE_SCAN_ROWS, TTL_MAX};
+use crate::model::limits::{ENTRY_TTL_MIN, TTL_MAX};
 use crate::model::{EntryKey, Expect, Revision, Timestamp, View};
-use crate::store::{Batch, Key, Row, RowExpect, ScanRange, SessionPart, keys};
+use crate::store::{Batch, Key, Row, RowExpect, keys};
 
 const ENTRY_TTL: Bounds = Bounds { field: "put.expiration", min: ENTRY_TTL_MIN, max: TTL_MAX };
-
-/// How many rows one scan step brings into memory: with the largest values 256 MiB, with usual ones a few KiB.
-const SCAN_STEP: usize = 16;
 
 /// The right to read, and in which view.
 #[derive(Debug, Clone)]
@@ -367,7 +361,7 @@ impl Service {
         let found = self.look(opened, key, row)?;
         match delete.expect {
             Expect::Any if found.current().is_none() => return Err(Error::EntryNotFound),
-            expect => check(expect, &found)?,
+            expect @ (Expect::Any | Expect::Absent | Expect::Revision(_)) => check(expect, &found)?,
         }
         let revision = found.next();
         batch.expect.push((key.clone(), RowExpect::unchanged(row)));
@@ -388,71 +382,6 @@ impl Service {
         let place = self.place(&opened.tenant, key);
         let record = seal(opened.keys.body(), header, &place, &[], &*self.entropy)?;
         Ok(Row::new(revision, &[&record]))
-    }
-
-    /// Lists a session's entries, without their values.
-    ///
-    /// # Errors
-    /// [`Error::Invalid`] for a wrong page token.
-    pub async fn list_entries(
-        &self,
-        permit: &Permit<Read>,
-        name: &SessionName,
-        page: &PageRequest,
-    ) -> Result<Answer<Page<EntryDescription>>, Failure> {
-        let (mut attempt, tenant) = self.attempt(permit, Operation::EntryList).await?;
-        attempt.about_session(name);
-        let outcome = self.list_entries_once(&mut attempt, &tenant, name, page).await;
-        attempt.close(outcome).await
-    }
-
-    async fn list_entries_once(
-        &self,
-        attempt: &mut Attempt<'_>,
-        tenant: &Tenant,
-        name: &SessionName,
-        page: &PageRequest,
-    ) -> Result<(Page<EntryDescription>, Receipt), Error> {
-        let opened = self.open_session(tenant, name, |_| Vec::new()).await?;
-        let mut request = b"entries".to_vec();
-        request.extend_from_slice(&opened.id);
-        let tenant = &opened.tenant;
-        let scope =
-            CursorScope { key: tenant.control(), tenant: tenant.tenant_ref(), field: "page_token", request };
-        let after = scope.open(self, &page.token)?.map(Key::from_stored);
-        let (items, last) = self.entries_after(&opened, after, page_size(page.size)).await?;
-        let next = last.map_or(Ok(String::new()), |last| scope.seal(self, last.as_bytes()))?;
-        attempt.touched(items.len());
-        Ok((Page { items, next }, self.record_use(attempt, &opened).await?))
-    }
-
-    /// Live entries after a key, and the last key looked at unless there is nothing more.
-    pub(super) async fn entries_after(
-        &self,
-        opened: &Opened,
-        mut after: Option<Key>,
-        size: usize,
-    ) -> Result<(Vec<EntryDescription>, Option<Key>), Error> {
-        let prefix = keys::session_part(opened.tenant.tenant_ref().id, &opened.id, SessionPart::Entry);
-        let mut items = Vec::new();
-        for _ in 0..PAGE_SCAN_ROWS / SCAN_STEP {
-            let step = SCAN_STEP.min(size - items.len());
-            let range = ScanRange { after: after.clone(), ..ScanRange::prefix(prefix.clone()) };
-            let rows = self.engine.scan(range, step).await?;
-            for (key, row) in &rows {
-                if let Slotted::Live { revision, entry } = self.look(opened, key, Some(row))? {
-                    items.push(EntryDescription::new(entry, revision));
-                }
-            }
-            if rows.len() < step {
-                return Ok((items, None));
-            }
-            after = rows.into_iter().last().map(|(key, _)| key);
-            if items.len() >= size {
-                break;
-            }
-        }
-        Ok((items, after))
     }
 }
 

@@ -239,8 +239,19 @@ impl From<KeyringError> for Error {
                 Self::QuotaExceeded { max: living, what: "versions of a key" }
             }
             KeyringError::Engine(error) => error.into(),
-            other => {
-                tracing::error!(error = %other, "the keyring refused");
+            KeyringError::Entropy(_) => Self::Unavailable,
+            // The rest can happen when a store is opened, and not in a use case.
+            KeyringError::UnknownFormat { .. }
+            | KeyringError::Incomplete { .. }
+            | KeyringError::WrongRoot { .. }
+            | KeyringError::Provider { .. }
+            | KeyringError::Permissions { .. }
+            | KeyringError::KeyFile { .. }
+            | KeyringError::TooManyRecipients { .. }
+            | KeyringError::StanzaTooLarge { .. }
+            | KeyringError::Recovery(_)
+            | KeyringError::Seal(_) => {
+                tracing::error!(%error, "the keyring refused");
                 Self::Internal
             }
         }

@@ -15,6 +15,7 @@ mod event;
 mod expiry;
 mod hub;
 mod key;
+mod list;
 mod memo;
 mod opened;
 mod payload;

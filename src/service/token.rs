@@ -122,12 +122,12 @@ impl Tokens {
 #[async_trait]
 impl TokenDirectory for Tokens {
     async fn find(&self, digest: &[u8; 32]) -> Result<Option<TokenGrant>, AuthenticateError> {
-        self.grant(digest).await.map_err(|error| match error {
-            Error::Integrity => AuthenticateError::Damaged,
-            error => {
-                tracing::warn!(%error, "a token could not be looked up");
-                AuthenticateError::Unavailable
+        self.grant(digest).await.map_err(|error| {
+            if matches!(error, Error::Integrity) {
+                return AuthenticateError::Damaged;
             }
+            tracing::warn!(%error, "a token could not be looked up");
+            AuthenticateError::Unavailable
         })
     }
 }
