@@ -24,7 +24,8 @@ pub async fn of_session(daemon: &Daemon, tenant: &str, session: &str, whose: &st
     let options = SledOptions { reserve_bytes: 1 << 20, ..SledOptions::new(copied.path()) };
     let engine = SledEngine::open(&options).unwrap();
     let entropy = Arc::new(SystemEntropy::new());
-    let provider = KeyFile::open(&daemon.keys().join("root.key"), entropy.clone()).unwrap();
+    let provider =
+        KeyFile::open(&daemon.keys().join("root.key"), Arc::<SystemEntropy>::clone(&entropy)).unwrap();
     let keyring = Keyring::open(&engine, &provider, &[], entropy, Timestamp::default()).await.unwrap();
 
     let tenants = engine.scan(ScanRange::prefix(keys::table(Table::Tenant)), usize::MAX).await.unwrap();

@@ -61,7 +61,7 @@ impl Decoder for Raw {
 pub async fn call(wire: &Wire, path: &str, request: Request<Bytes>) -> Result<Vec<Bytes>, Status> {
     let mut grpc = Grpc::new(wire.clone()).max_decoding_message_size(64 << 20);
     grpc.ready().await.map_err(|error| Status::unavailable(error.to_string()))?;
-    let path = http::uri::PathAndQuery::from_maybe_shared(path.to_owned()).unwrap();
+    let path = path.parse::<http::uri::PathAndQuery>().unwrap();
     let mut messages = grpc.server_streaming(request, path, Raw).await?.into_inner();
     let mut all = Vec::new();
     while let Some(message) = messages.message().await? {
