@@ -81,8 +81,13 @@ pub(super) fn content_type(field: &'static str, text: String) -> Parsed<ContentT
 }
 
 pub(super) fn duration(field: &'static str, duration: ProtoDuration) -> Parsed<Duration> {
-    Duration::try_from(duration)
-        .map_err(|_| Error::invalid(field, Problem::Form { form: "a duration that is not negative" }))
+    // Not by prost's conversion: it overflows on what no honest client sends.
+    let seconds = u64::try_from(duration.seconds).ok();
+    let nanos = u32::try_from(duration.nanos).ok().filter(|nanos| *nanos < 1_000_000_000);
+    seconds
+        .zip(nanos)
+        .map(|(seconds, nanos)| Duration::new(seconds, nanos))
+        .ok_or_else(|| Error::invalid(field, Problem::Form { form: "a duration that is not negative" }))
 }
 
 /// How long to follow: what the caller wants within the bound.

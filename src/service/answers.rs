@@ -75,6 +75,9 @@ impl Slot {
         let (place, header) = self.place(service);
         for row in rows.iter().flatten() {
             let [record] = row.exactly()?;
+            if row.revision()? != Revision::FIRST {
+                return Err(Error::Integrity);
+            }
             if Header::named_key(record) != Some(key.id) {
                 return Err(Error::RequestIdReused);
             }

@@ -83,7 +83,7 @@ impl Service {
             }
             events.push(event.event);
         }
-        attempt.commit_events(crate::store::Batch::default(), events, None).await
+        self.record_uses(attempt, opened, events).await
     }
 
     /// Puts and deletes up to 256 entries: all of them or none. Answers each entry's revision.

@@ -13,7 +13,7 @@ use super::payload::{self, EntryPayload, stored_labels};
 use super::session::slot_keys;
 use super::view::{Answer, DeleteEntry, EntryDescription, EntryWithValue, PutEntry, Repeat, SessionName};
 use super::{Error, Failure, Problem, Service};
-use crate::audit::Operation;
+use crate::audit::{Event, Operation};
 use crate::auth::{Permit, Read, ReadFull, Write};
 use crate::commit::Receipt;
 use crate::crypto::{Blinded, Header, Kind, Plaintext, content_hash, open, open_start, seal, seal_parts};
@@ -227,14 +227,24 @@ impl Service {
 
     /// Commits the event of a read, and with it the renewal of the session's idle time when that is due.
     pub(super) async fn record_use(&self, attempt: &Attempt<'_>, opened: &Opened) -> Result<Receipt, Error> {
+        self.record_uses(attempt, opened, vec![attempt.event]).await
+    }
+
+    /// The same for several events.
+    pub(super) async fn record_uses(
+        &self,
+        attempt: &Attempt<'_>,
+        opened: &Opened,
+        events: Vec<Event>,
+    ) -> Result<Receipt, Error> {
         let mut renewal = opened.batch();
         self.renew(opened, &mut renewal)?;
         if renewal.put.is_empty() {
-            return attempt.record().await;
+            return attempt.commit_events(Batch::default(), events, None).await;
         }
-        match attempt.commit(renewal, None).await {
+        match attempt.commit_events(renewal, events.clone(), None).await {
             // Somebody else changed the session meanwhile; what was read is still what was there.
-            Err(Error::Contended) => attempt.record().await,
+            Err(Error::Contended) => attempt.commit_events(Batch::default(), events, None).await,
             outcome => outcome,
         }
     }
@@ -246,9 +256,12 @@ impl Service {
         key: &Key,
         row: Option<&Row>,
     ) -> Result<Option<(EntryWithValue, Revision)>, Error> {
-        let Some(row) = row.filter(|row| !is_tombstone(row)) else {
+        let Some(row) = row else {
             return Ok(None);
         };
+        if is_tombstone(row) {
+            return self.open_record(opened, key, row, Kind::EntryTombstone).map(|_| None);
+        }
         let revision = row.revision()?;
         let [record] = row.exactly()?;
         let header = Header { kind: Kind::Entry, key_id: opened.keys.body_id(), revision: revision.get() };

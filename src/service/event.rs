@@ -199,6 +199,9 @@ impl Service {
         let number = keys::event_number(key).ok_or(Error::Integrity)?;
         let [record] = row.exactly()?;
         let place = self.place(&opened.tenant, key);
+        if row.revision()? != Revision::FIRST {
+            return Err(Error::Integrity);
+        }
         let plain = open(opened.keys.body(), event_header(opened), &place, record)?;
         let (event, value): (EventPayload, _) = payload::decode_start(plain.as_bytes())?;
         Ok(EventDescription {

@@ -61,6 +61,16 @@ impl Hub {
         Box::new(move || hub.announce(tag, Vec::new()))
     }
 
+    /// What a commit announces that changes a tenant: all of its sessions are to be looked at again.
+    pub(super) fn changing_tenant(&self, tenant: TenantId) -> Announcement {
+        let hub = self.clone();
+        Box::new(move || {
+            let state = hub.state();
+            let followers = state.followers.iter().filter(|((of, _), _)| *of == tenant);
+            followers.for_each(|(_, follower)| follower.send_modify(|news| *news += 1));
+        })
+    }
+
     fn announce(&self, tag: SessionTag, changes: Vec<(EntryKey, u64, bool)>) {
         let mut state = self.state();
         for (key, revision, deleted) in changes {

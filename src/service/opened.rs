@@ -144,6 +144,9 @@ impl Service {
         let header = Header { kind: Kind::Session, key_id: keys.body_id(), revision: row.revision()?.get() };
         let opened = open(keys.body(), header, &self.place(tenant, key), metadata)?;
         let session: Arc<SessionPayload> = Arc::new(payload::decode(opened.as_bytes())?);
+        if session.purged != sensitive.is_none() {
+            return Err(Error::Integrity);
+        }
         self.sessions.0.remember(key.clone(), row.clone(), Arc::clone(&session));
         Ok(SessionRow::Live { keys, session })
     }

@@ -85,6 +85,8 @@ pub(super) struct SessionPayload {
     pub labels: StoredLabels,
     /// Counts changes that a caller asked for; the row's own revision counts renewals too.
     pub revision: u64,
+    /// Whether the sensitive key was purged: otherwise who takes it away passes for who purged it.
+    pub purged: bool,
 }
 
 impl SessionPayload {

@@ -131,7 +131,7 @@ impl Service {
         let revision = row.as_ref().map_or(Ok(Revision::FIRST), |row| row.revision().map(Revision::next))?;
         let wrapped = self.keyring.create_session_keys(&tenant, &key)?;
         let metadata = self.seal_session(&tenant, &key, &wrapped.keys, revision, &session)?;
-        let description = SessionDescription::new(&session, false);
+        let description = SessionDescription::new(&session);
         attempt.event.kek = Some(tenant.primary());
         attempt.event.dek = Some(wrapped.keys.body_id());
 
@@ -179,6 +179,7 @@ impl Service {
             idle_end: now.after(idle).as_millis(),
             labels: stored_labels(&create.labels),
             revision: 1,
+            purged: false,
         })
     }
 
@@ -239,7 +240,7 @@ impl Service {
         let mut batch = opened.batch();
         move_expiry(&mut batch, &opened.key, opened.session.end(), session.end());
         batch.put.push((opened.key.clone(), self.replaced(&opened, &session)?));
-        let description = SessionDescription::new(&session, opened.keys.sensitive().is_none());
+        let description = SessionDescription::new(&session);
         opened.give(self, slot, &description, &mut batch)?;
         Ok((description, attempt.commit(batch, None).await?))
     }
@@ -284,11 +285,11 @@ impl Service {
                 exhausted = true;
                 break;
             };
-            if let SessionRow::Live { keys, session } = self.open_session_row(&tenant, &key, &row)?
+            if let SessionRow::Live { session, .. } = self.open_session_row(&tenant, &key, &row)?
                 && session.end() > now
                 && owner.is_none_or(|owner| session.owner.as_ref().is_some_and(|stored| stored.is(owner)))
             {
-                items.push(SessionDescription::new(&session, keys.sensitive().is_none()));
+                items.push(SessionDescription::new(&session));
             }
             after = Some(keys::session_end(&key));
         }
@@ -383,9 +384,10 @@ impl Service {
         }
         let mut session = SessionPayload::clone(&opened.session);
         session.revision += 1;
+        session.purged = true;
         let mut batch = opened.batch();
         batch.put.push((opened.key.clone(), self.without_sensitive(&opened, &session)?));
-        let description = SessionDescription::new(&session, true);
+        let description = SessionDescription::new(&session);
         opened.give(self, slot, &description, &mut batch)?;
         let receipt = attempt.commit(batch, None).await?;
         self.keyring.forget_session_keys(&opened.key);
@@ -441,7 +443,7 @@ pub(super) fn slot_keys(slot: Option<&Slot>) -> Vec<Key> {
 }
 
 fn describe(opened: &Opened) -> SessionDescription {
-    SessionDescription::new(&opened.session, opened.keys.sensitive().is_none())
+    SessionDescription::new(&opened.session)
 }
 
 fn updated(opened: &Opened, update: &UpdateSession) -> Result<SessionPayload, Error> {

@@ -305,7 +305,8 @@ impl Service {
         if let Some(slot) = slot {
             slot.give(self, &self.system_answer_key(), &description, &mut batch)?;
         }
-        Ok((description, attempt.commit(batch, None).await?))
+        let change = self.hub.changing_tenant(tenant.tenant_ref().id);
+        Ok((description, attempt.commit(batch, Some(change)).await?))
     }
 }
 

@@ -72,7 +72,7 @@ pub struct SessionDescription {
 }
 
 impl SessionDescription {
-    pub(super) fn new(payload: &SessionPayload, sensitive_purged: bool) -> Self {
+    pub(super) fn new(payload: &SessionPayload) -> Self {
         Self {
             id: payload.id.clone(),
             owner: payload.owner.clone(),
@@ -82,7 +82,7 @@ impl SessionDescription {
             idle_ttl: payload.idle_ttl,
             labels: payload.labels.clone(),
             revision: payload.revision,
-            sensitive_purged,
+            sensitive_purged: payload.purged,
         }
     }
 

@@ -9,11 +9,17 @@ mod requests;
 mod site;
 
 mod audit;
+mod bad_input;
 mod batches;
+mod contention;
 mod entries;
 mod events;
+mod expiry;
+mod faults;
 mod hidden;
+mod integrity;
 mod keys;
+mod pages;
 mod permissions;
 mod repeat;
 mod sessions;

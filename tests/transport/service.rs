@@ -115,9 +115,9 @@ impl Scripted {
             "wait" => self.gate.acquire().await.unwrap().forget(),
             "hang" => std::future::pending().await,
             "busy" => {
-                while self.gate.try_acquire().is_err() {
-                    std::thread::yield_now();
-                }
+                let gate = self.gate.acquire();
+                let runtime = tokio::runtime::Handle::current();
+                tokio::task::block_in_place(|| runtime.block_on(gate)).unwrap().forget();
                 std::future::pending().await
             }
             "panic" => panic!("patient 4711"),

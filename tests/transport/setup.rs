@@ -42,8 +42,13 @@ pub async fn until(what: &str, mut condition: impl FnMut() -> bool) {
 }
 
 /// Waits for `future`, not for ever.
-pub async fn soon<T>(future: impl Future<Output = T>) -> T {
-    tokio::time::timeout(PATIENCE, future).await.expect("not in time")
+#[track_caller]
+pub fn soon<T>(future: impl Future<Output = T>) -> impl Future<Output = T> {
+    let caller = std::panic::Location::caller();
+    async move {
+        let outcome = tokio::time::timeout(PATIENCE, future).await;
+        outcome.unwrap_or_else(|_| panic!("not in time: {caller}"))
+    }
 }
 
 /// A certificate authority, and the directory where its server's files are.

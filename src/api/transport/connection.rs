@@ -57,8 +57,12 @@ impl<S: Rpc> Shared<S> {
         if let Some(Some((stream, peer))) = opened {
             let ordinal = self.counters.opened.add_one();
             let (alive, mut handlers) = mpsc::channel(1);
-            Box::pin(self.serve(stream, peer, ordinal, alive)).await;
-            // The connection is gone, and HTTP/2 has told every stream of it. Its places are free when the last handler is gone.
+            let gone = CancellationToken::new();
+            let connected = gone.clone().drop_guard();
+            let spawner = Spawner::new(self.limits.stall, Arc::clone(&self.counters), gone, alive);
+            Box::pin(self.serve(stream, peer, ordinal, spawner)).await;
+            // The place is free when the last handler is gone, and not when it was told to go.
+            drop(connected);
             handlers.recv().await;
             self.counters.closed.add_one();
         }
@@ -80,10 +84,10 @@ impl<S: Rpc> Shared<S> {
         }
     }
 
-    async fn serve(&self, stream: Stream, peer: Peer, ordinal: u64, alive: mpsc::Sender<Infallible>) {
+    async fn serve(&self, stream: Stream, peer: Peer, ordinal: u64, spawner: Spawner) {
         let closing = CancellationToken::new();
-        let handover = Handover::default();
-        let http = self.http(&handover, alive);
+        let handover = spawner.handover();
+        let http = self.http(spawner);
         let service =
             Entrance { inner: self.service.clone(), peer, closing: Closing(closing.clone()), handover };
         let mut connection = pin!(http.serve_connection(TokioIo::new(stream), service));
@@ -113,9 +117,8 @@ impl<S: Rpc> Shared<S> {
         }
     }
 
-    fn http(&self, handover: &Handover, alive: mpsc::Sender<Infallible>) -> http2::Builder<Spawner> {
+    fn http(&self, spawner: Spawner) -> http2::Builder<Spawner> {
         let limits = &self.limits;
-        let spawner = Spawner::new(handover.clone(), limits.stall, Arc::clone(&self.counters), alive);
         let mut http = http2::Builder::new(spawner);
         http.timer(TokioTimer::new())
             .max_concurrent_streams(limits.streams)

@@ -16,6 +16,7 @@ use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 use tokio::sync::mpsc;
 use tokio::time::{Sleep, sleep};
+use tokio_util::sync::CancellationToken;
 use tonic::Status;
 use tonic::body::Body;
 
@@ -111,7 +112,8 @@ impl Handover {
 
 /// Runs the streams of one connection. A stream that stalls is dropped, upon which HTTP/2 resets it and frees what it held.
 ///
-/// Every stream holds a clone of `alive` while it runs, so that its receiver ends when the last handler has.
+/// Every stream ends when the connection is `gone`, and holds a clone of `alive` until then, so that the receiver of these ends
+/// when the last handler has.
 ///
 /// hyper calls the service and spawns its stream in one go (`proto::h2::server`), so what was left at the handover
 /// belongs to the stream that is spawned. If it should ever do otherwise, streams go unwatched and nothing else happens.
@@ -120,26 +122,33 @@ pub(super) struct Spawner {
     handover: Handover,
     limit: Duration,
     counters: Arc<Counters>,
+    gone: CancellationToken,
     alive: mpsc::Sender<Infallible>,
 }
 
 impl Spawner {
     pub(super) fn new(
-        handover: Handover,
         limit: Duration,
         counters: Arc<Counters>,
+        gone: CancellationToken,
         alive: mpsc::Sender<Infallible>,
     ) -> Self {
-        Self { handover, limit, counters, alive }
+        Self { handover: Handover::default(), limit, counters, gone, alive }
+    }
+
+    /// Where the service leaves what it knows of the next stream.
+    pub(super) fn handover(&self) -> Handover {
+        self.handover.clone()
     }
 }
 
 impl<F: Future<Output = ()> + Send + 'static> hyper::rt::Executor<F> for Spawner {
     fn execute(&self, stream: F) {
         let progress = self.handover.take().unwrap_or_default();
-        let (limit, counters, alive) = (self.limit, Arc::clone(&self.counters), self.alive.clone());
+        let Self { limit, counters, gone, alive, .. } = self.clone();
         tokio::spawn(async move {
-            if !runs_to_its_end(stream, &progress, limit).await {
+            let ended = gone.run_until_cancelled(runs_to_its_end(stream, &progress, limit)).await;
+            if ended == Some(false) {
                 counters.stalled_streams.add_one();
             }
             drop(alive);

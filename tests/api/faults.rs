@@ -1,0 +1,354 @@
+//! An error of the engine at every one of its calls, for every call of ours: a named error, nothing half-done, and a
+//! server that goes on or says that it cannot.
+
+use std::collections::BTreeMap;
+use std::io::ErrorKind;
+
+use futures_util::future::LocalBoxFuture;
+use strongroom::proto::v1::{self, Scope};
+use strongroom::store::{Effect, Failure, Fault, Key, Operation, Row, Table};
+use tonic::{Code, Response, Status};
+
+use crate::requests::{
+    append, consume, create, delete, delete_session, events, get, list, list_sessions, new_id, new_put,
+    purge, put, read, read_batch, search, seconds, update, watch, write_batch, write_delete, write_put,
+};
+use crate::site::Site;
+use crate::support::{Refusal, soon};
+
+/// A store with something of everything.
+struct Scene {
+    site: Site,
+    session: v1::SessionRef,
+}
+
+impl Scene {
+    async fn new() -> Self {
+        let site = Site::inside().await;
+        let create = v1::CreateSessionRequest { idle_ttl: Some(seconds(1000)), ..create("demo") };
+        let session = site.create(create).await;
+        site.put(&session, "key", "value").await;
+        site.put(&session, "more", "value").await;
+        site.app().append_events(append(&session, "stream", &["1", "2"])).await.unwrap();
+        // Every use of the session renews it from here on, so that reads write as well.
+        site.world().clock.advance(std::time::Duration::from_secs(200));
+        Self { site, session }
+    }
+
+    /// All rows but those of logs.
+    async fn state(&self) -> BTreeMap<Key, Row> {
+        let log = [Table::LogBlock as u8, Table::LogHead as u8];
+        let rows = self.site.world().rows().await.into_iter();
+        rows.filter(|(key, _)| !log.contains(&key.as_bytes()[0])).collect()
+    }
+
+    fn calls(&self, operation: Operation) -> u64 {
+        self.site.world().engine.calls(operation)
+    }
+
+    fn inject(&self, operation: Operation, number: u64, effect: Effect) {
+        self.site.world().engine.inject(Fault { operation, number: Some(number), effect });
+    }
+
+    /// How many events with the outcome `ok` each log has.
+    async fn done(&self) -> usize {
+        let mut done = 0;
+        for tenant in ["", "demo"] {
+            let filter = v1::AuditFilter { outcomes: vec!["ok".to_owned()], ..Default::default() };
+            let request = v1::SearchAuditRequest { filter: Some(filter), ..search(tenant) };
+            let page = self.site.admin().search_audit(request).await.unwrap().into_inner();
+            // Looking is an event, too.
+            done += page.events.iter().filter(|event| !event.line.contains("aud.search")).count();
+        }
+        done
+    }
+}
+
+type Run = for<'a> fn(&'a Scene) -> LocalBoxFuture<'a, Result<(), Refusal>>;
+
+fn told<T>(outcome: Result<Response<T>, Status>) -> Result<(), Refusal> {
+    outcome.map(|_| ()).map_err(|status| Refusal::of(&status))
+}
+
+macro_rules! data {
+    ($call:ident, $request:expr) => {
+        |scene| {
+            Box::pin(async move {
+                let request: fn(&v1::SessionRef) -> _ = $request;
+                told(scene.site.root().$call(request(&scene.session)).await)
+            })
+        }
+    };
+}
+
+macro_rules! admin {
+    ($call:ident, $request:expr) => {
+        |scene| Box::pin(async move { told(scene.site.admin().$call($request).await) })
+    };
+}
+
+fn demo() -> String {
+    "demo".to_owned()
+}
+
+fn token() -> v1::CreateTokenRequest {
+    let (scopes, tenants) = (vec![Scope::Read.into()], vec![demo()]);
+    v1::CreateTokenRequest {
+        name: "new".to_owned(),
+        scopes,
+        tenants,
+        request_id: new_id(),
+        ..Default::default()
+    }
+}
+
+/// Every call, with a request that succeeds.
+const CALLS: &[(&str, Run)] = &[
+    (
+        "CreateSession",
+        data!(create_session, |_| v1::CreateSessionRequest { request_id: new_id(), ..create("demo") }),
+    ),
+    ("GetSession", data!(get_session, get)),
+    (
+        "UpdateSession",
+        data!(update_session, |at| v1::UpdateSessionRequest {
+            request_id: new_id(),
+            idle_ttl: Some(seconds(5)),
+            ..update(at)
+        }),
+    ),
+    ("ListSessions", data!(list_sessions, |_| list_sessions("demo"))),
+    (
+        "DeleteSession",
+        data!(delete_session, |at| v1::DeleteSessionRequest { request_id: new_id(), ..delete_session(at) }),
+    ),
+    ("PurgeSensitive", data!(purge_sensitive, purge)),
+    (
+        "PutEntry",
+        data!(put_entry, |at| v1::PutEntryRequest { request_id: new_id(), ..put(at, "key", "new") }),
+    ),
+    ("ReadEntry", data!(read_entry, |at| read(at, "key"))),
+    ("DeleteEntry", data!(delete_entry, |at| delete(at, "key"))),
+    (
+        "consume",
+        data!(delete_entry, |at| v1::DeleteEntryRequest { request_id: new_id(), ..consume(at, "key") }),
+    ),
+    ("ListEntries", data!(list_entries, list)),
+    ("ReadBatch", data!(read_batch, |at| read_batch(at, &["key", "more"]))),
+    (
+        "WriteBatch",
+        data!(write_batch, |at| write_batch(
+            at,
+            vec![write_put(new_put("key", "2")), write_delete("more", None)]
+        )),
+    ),
+    ("AppendEvents", data!(append_events, |at| append(at, "stream", &["3", "4"]))),
+    ("ReadEvents", data!(read_events, |at| events(at, "stream"))),
+    ("WatchSession", data!(watch_session, watch)),
+    (
+        "CreateTenant",
+        admin!(create_tenant, v1::CreateTenantRequest { name: "new".to_owned(), request_id: new_id() }),
+    ),
+    ("GetTenant", admin!(get_tenant, v1::GetTenantRequest { name: demo() })),
+    ("ListTenants", admin!(list_tenants, v1::ListTenantsRequest::default())),
+    (
+        "SuspendTenant",
+        admin!(suspend_tenant, v1::SuspendTenantRequest { name: demo(), request_id: new_id() }),
+    ),
+    ("ListKeks", admin!(list_keks, v1::ListKeksRequest { tenant: demo(), ..Default::default() })),
+    ("RotateKek", admin!(rotate_kek, v1::RotateKekRequest { tenant: demo(), request_id: new_id() })),
+    ("CreateToken", admin!(create_token, token())),
+    ("ListTokens", admin!(list_tokens, v1::ListTokensRequest::default())),
+    (
+        "RevokeToken",
+        admin!(revoke_token, v1::RevokeTokenRequest { name: "reader".to_owned(), ..Default::default() }),
+    ),
+    ("SearchAudit", admin!(search_audit, search("demo"))),
+    (
+        "TailAudit",
+        admin!(tail_audit, v1::TailAuditRequest { tenant: demo(), backlog: 9, ..Default::default() }),
+    ),
+    ("GetStatus", admin!(get_status, v1::GetStatusRequest {})),
+    ("sweep", |scene| {
+        Box::pin(async move {
+            scene.site.world().sweeper.step().await.map(|_| ()).map_err(|error| {
+                Refusal::of(&match error {
+                    // What the sweeper says is for the log of the process; here it is enough that it says something.
+                    strongroom::service::Error::Unavailable => unavailable("UNAVAILABLE"),
+                    strongroom::service::Error::StorageFull => unavailable("STORAGE_FULL"),
+                    strongroom::service::Error::Integrity => unavailable("INTEGRITY_FAILURE"),
+                    strongroom::service::Error::AuditUnavailable => unavailable("AUDIT_UNAVAILABLE"),
+                    other => panic!("{other}"),
+                })
+            })
+        })
+    }),
+];
+
+fn unavailable(reason: &str) -> Status {
+    use tonic_types::{ErrorDetails, StatusExt as _};
+    let mut details = ErrorDetails::new();
+    details.set_error_info(reason, "strongroom.v1", std::collections::HashMap::new());
+    Status::with_error_details(Code::Unavailable, "the sweeper", details)
+}
+
+/// How many calls to the engine a call of ours makes, of each kind that can fail.
+async fn engine_calls(run: Run) -> Vec<(Operation, u64)> {
+    let scene = Scene::new().await;
+    let kinds = [Operation::MultiGet, Operation::Scan, Operation::Stats, Operation::Commit];
+    let before = kinds.map(|kind| scene.calls(kind));
+    soon(run(&scene)).await.unwrap();
+    kinds.into_iter().zip(before).map(|(kind, before)| (kind, scene.calls(kind) - before)).collect()
+}
+
+#[tokio::test]
+async fn a_read_that_fails_is_a_named_error_and_changes_nothing() {
+    for (name, run) in CALLS {
+        let scene = Scene::new().await;
+        for (operation, count) in engine_calls(*run).await {
+            if operation == Operation::Commit {
+                continue;
+            }
+            for number in 1..=count {
+                for (failure, reasons) in [
+                    (Failure::Io(ErrorKind::Other), &["UNAVAILABLE"][..]),
+                    (Failure::Closed, &["UNAVAILABLE"]),
+                    (Failure::Busy, &["UNAVAILABLE"]),
+                    (Failure::Corrupt, &["INTEGRITY_FAILURE", "UNAVAILABLE", "AUDIT_UNAVAILABLE"]),
+                ] {
+                    let what = format!("{name}: {failure:?} at {operation:?} {number} of {count}");
+                    let before = scene.state().await;
+                    scene.inject(operation, scene.calls(operation) + number, Effect::Fail(failure));
+                    let refusal = soon(run(&scene)).await.expect_err(&what);
+                    scene.site.world().engine.heal();
+                    assert!(reasons.contains(&refusal.reason.as_str()), "{what}: {}", refusal.reason);
+                    let after = scene.state().await;
+                    // A sweep does what it can before it fails.
+                    assert!(*name == "sweep" || after == before, "{what}: something was changed");
+                    // The first call finds out who is calling: nobody is known yet whom an event could name.
+                    assert!(
+                        refusal.stamp.is_some() || number == 1 || *name == "sweep",
+                        "{what}: not on record"
+                    );
+                }
+            }
+        }
+        soon(run(&scene)).await.unwrap_or_else(|refusal| panic!("{name} does not work again: {refusal:?}"));
+    }
+}
+
+#[tokio::test]
+async fn a_volume_that_is_full_or_busy_for_a_moment_changes_nothing() {
+    for (name, run) in CALLS {
+        for (operation, count) in engine_calls(*run).await {
+            if operation != Operation::Commit {
+                continue;
+            }
+            assert!(count > 0 || *name == "sweep", "{name} leaves a record");
+            for number in 1..=count {
+                for failure in [Failure::Full, Failure::Busy] {
+                    let what = format!("{name}: {failure:?} at commit {number} of {count}");
+                    let scene = Scene::new().await;
+                    let (before, done) = (scene.state().await, scene.done().await);
+                    scene.inject(operation, scene.calls(operation) + number, Effect::Fail(failure));
+                    let refusal = soon(run(&scene)).await.expect_err(&what);
+                    scene.site.world().engine.heal();
+                    let named = ["STORAGE_FULL", "UNAVAILABLE", "AUDIT_UNAVAILABLE"];
+                    assert!(named.contains(&refusal.reason.as_str()), "{what}: {}", refusal.reason);
+                    assert!(scene.state().await == before, "{what}: something was changed");
+                    assert_eq!(scene.done().await, done, "{what}: an event says that it was done");
+                    let again = soon(run(&scene)).await;
+                    again.unwrap_or_else(|refusal| panic!("{what}: does not work again: {refusal:?}"));
+                }
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_volume_that_stays_full_refuses_everything_and_answers_nothing_unrecorded() {
+    let scene = Scene::new().await;
+    scene.site.world().engine.inject(Fault {
+        operation: Operation::Commit,
+        number: None,
+        effect: Effect::Fail(Failure::Full),
+    });
+    let before = scene.state().await;
+    for (name, run) in CALLS.iter().filter(|(name, _)| *name != "sweep") {
+        let refusal = soon(run(&scene)).await.expect_err(name);
+        let named = ["STORAGE_FULL", "AUDIT_UNAVAILABLE"];
+        assert!(named.contains(&refusal.reason.as_str()), "{name}: {}", refusal.reason);
+        assert_eq!(refusal.stamp, None);
+    }
+    // Not even who may not do something is told so.
+    let full = v1::ReadEntryRequest { view: v1::View::Full.into(), ..read(&scene.session, "key") };
+    let refusal = told(scene.site.reader().read_entry(full).await).unwrap_err();
+    assert_eq!(refusal.reason, "AUDIT_UNAVAILABLE");
+    let stranger = v1::SessionRef { session_id: "stranger".to_owned(), ..scene.session.clone() };
+    let refusal = told(scene.site.app().get_session(get(&stranger)).await).unwrap_err();
+    assert_eq!(refusal.reason, "AUDIT_UNAVAILABLE");
+    let refusal = told(scene.site.context(None).get_session(get(&stranger)).await).unwrap_err();
+    assert_eq!(refusal.reason, "AUDIT_UNAVAILABLE");
+    assert!(scene.state().await == before);
+    scene.site.world().engine.heal();
+    assert_eq!(scene.site.look(&scene.session, "key").await, Some((1, b"value".to_vec())));
+}
+
+#[tokio::test]
+async fn a_commit_that_breaks_is_whole_or_not_at_all_and_ends_the_service() {
+    for (name, run) in CALLS {
+        let commits = engine_calls(*run).await.into_iter().find(|(kind, _)| *kind == Operation::Commit);
+        for number in 1..=commits.unwrap().1 {
+            for (applied, failure) in [
+                (false, Failure::Io(ErrorKind::Other)),
+                (true, Failure::Io(ErrorKind::Other)),
+                (false, Failure::Closed),
+                (true, Failure::Corrupt),
+            ] {
+                let what = format!("{name}: {failure:?} at commit {number}, applied: {applied}");
+                let scene = Scene::new().await;
+                let (before, done) = (scene.state().await, scene.done().await);
+                let effect = if applied { Effect::FailAfter(failure) } else { Effect::Fail(failure) };
+                scene.inject(Operation::Commit, scene.calls(Operation::Commit) + number, effect);
+                let refusal = soon(run(&scene)).await.expect_err(&what);
+                assert_eq!(refusal.reason, "UNAVAILABLE", "{what}");
+
+                // The service says that it cannot go on, to everybody, and the process is told.
+                let fault = soon(scene.site.world().committer.fault()).await;
+                assert!(matches!(fault, strongroom::commit::Fault::Engine(_)), "{what}: {fault}");
+                for (_, again) in
+                    CALLS.iter().filter(|(name, _)| ["ReadEntry", "PutEntry", "GetStatus"].contains(name))
+                {
+                    let refusal = soon(again(&scene)).await.expect_err(&what);
+                    assert_eq!(refusal.reason, "UNAVAILABLE", "{what}");
+                }
+
+                // After a restart the operation is there with its event, or neither is.
+                let Scene { site, session } = scene;
+                let scene = Scene { site: site.reopened().await, session };
+                let (after, done_after) = (scene.state().await, scene.done().await);
+                if applied {
+                    // A look at the log is not counted, see above.
+                    assert!(done_after > done || *name == "SearchAudit", "{what}: no event");
+                } else {
+                    assert!(after == before, "{what}: something was changed");
+                    assert_eq!(done_after, done, "{what}: an event without its effect");
+                }
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_lost_answer_is_given_again_after_a_restart() {
+    let scene = Scene::new().await;
+    let request = v1::PutEntryRequest { request_id: new_id(), ..put(&scene.session, "key", "once") };
+    let number = scene.calls(Operation::Commit) + 1;
+    scene.inject(Operation::Commit, number, Effect::FailAfter(Failure::Io(ErrorKind::Other)));
+    let refusal = told(scene.site.app().put_entry(request.clone()).await).unwrap_err();
+    assert_eq!(refusal.code, Code::Unavailable);
+    let site = scene.site.reopened().await;
+    let made = site.app().put_entry(request).await.unwrap().into_inner().metadata.unwrap();
+    assert_eq!(made.revision, 2);
+    assert_eq!(site.look(&scene.session, "key").await, Some((2, b"once".to_vec())));
+}
