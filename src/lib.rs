@@ -1,4 +1,6 @@
 //! Strongroom: an encrypted context store for MCP servers.
+#![forbid(unsafe_code)]
+
 pub mod api;
 pub mod audit;
 pub mod auth;

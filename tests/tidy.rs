@@ -67,6 +67,8 @@ const MAX_FILE_LINES: usize = 500;
 const MAX_FUNCTION_LINES: usize = 70;
 /// Files that may be longer, each with the reason. Empty, and meant to stay so.
 const LONG_FILES: &[(&str, &str)] = &[];
+/// Files of tests that may use `unsafe`, each with the reason.
+const UNSAFE: &[(&str, &str)] = &[("tests/freed/main.rs", "an allocator that inspects freed blocks")];
 /// Names that say nothing.
 const EMPTY_NAMES: &[&str] =
     &["util", "utils", "helper", "helpers", "manager", "managers", "misc", "data", "info"];
@@ -502,6 +504,25 @@ fn reasonless_offences(sources: &[Source]) -> Vec<String> {
     offences
 }
 
+/// The library and each binary forbid `unsafe`, so that nothing below them can allow it; elsewhere only the named files may.
+fn unsafe_offences(sources: &[Source]) -> Vec<String> {
+    let mut offences = Vec::new();
+    for source in sources {
+        let path = source.path.to_str().unwrap();
+        let is_root = path == "src/lib.rs" || path.starts_with("src/bin/");
+        if is_root && !source.code.contains("#![forbid(unsafe_code)]") {
+            offences.push(source.offence(1, "does not forbid unsafe code"));
+        }
+        let allowed = UNSAFE.iter().any(|(file, _)| *file == path);
+        let silenced =
+            ["allow(unsafe_code", "expect(unsafe_code"].iter().any(|start| source.code.contains(start));
+        if silenced && !allowed {
+            offences.push(source.offence(1, "allows unsafe code"));
+        }
+    }
+    offences
+}
+
 fn name_offences(sources: &[Source]) -> Vec<String> {
     let mut offences = Vec::new();
     for source in sources {
@@ -642,6 +663,11 @@ fn nothing_is_left_unfinished() {
 #[test]
 fn lints_are_silenced_with_a_reason() {
     none("reasons", &reasonless_offences(&sources()));
+}
+
+#[test]
+fn the_library_and_the_binaries_forbid_unsafe_code() {
+    none("unsafe", &unsafe_offences(&sources()));
 }
 
 #[test]
@@ -821,6 +847,21 @@ mod rules {
         }
         let text = "#[allow(\n    dead_code,\n    reason = \"it is ]\"\n)]";
         assert_eq!(reasonless_offences(&source("src/a.rs", text)), [""; 0]);
+    }
+
+    #[test]
+    fn unsafe_code_is_found_where_it_is_allowed_or_not_forbidden() {
+        let forbidding = "//! A root.\n#![forbid(unsafe_code)]\n";
+        for (path, text, offences) in [
+            ("src/lib.rs", forbidding, 0),
+            ("src/lib.rs", "//! #![forbid(unsafe_code)]\n", 1),
+            ("src/bin/one.rs", "fn main() {}", 1),
+            ("src/store/row.rs", "#![allow(unsafe_code, reason = \"speed\")]", 1),
+            ("tests/other.rs", "#![expect(unsafe_code, reason = \"speed\")]", 1),
+            (UNSAFE[0].0, "#![expect(unsafe_code, reason = \"an allocator\")]", 0),
+        ] {
+            assert_eq!(unsafe_offences(&source(path, text)).len(), offences, "{path}: {text}");
+        }
     }
 
     #[test]

@@ -1,4 +1,5 @@
 //! The command line client; everything is in `strongroom::cli`.
+#![forbid(unsafe_code)]
 
 use std::process::ExitCode;
 

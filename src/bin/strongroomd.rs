@@ -1,4 +1,5 @@
 //! The server; everything is in `strongroom::server`.
+#![forbid(unsafe_code)]
 
 use std::process::ExitCode;
 

@@ -61,7 +61,10 @@ impl DevServer {
     /// # Errors
     /// As for [`Server::run`].
     pub async fn run(self, stop: CancellationToken) -> Result<(), ServerError> {
-        self.server.run(stop).await
+        let Self { server, material } = self;
+        // It holds the tokens, which a server that runs has no use for.
+        drop(material);
+        server.run(stop).await
     }
 }
 

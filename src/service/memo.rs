@@ -51,6 +51,11 @@ impl<V: Clone> Memo<V> {
         shard.rows.insert(key, Remembered { row, made, turn });
     }
 
+    /// Drops what was made of a row, once the row is gone.
+    pub(super) fn forget(&self, key: &Key) {
+        self.shard(key).lock().unwrap_or_else(PoisonError::into_inner).rows.remove(key);
+    }
+
     fn shard(&self, key: &Key) -> &Mutex<Shard<V>> {
         // The last bytes of a key are blinded, so they are spread evenly.
         let spread =
@@ -91,6 +96,15 @@ mod tests {
         assert_eq!(memo.of(&key(1), &row(1)), Some("one"));
         assert_eq!(memo.of(&key(1), &row(2)), None);
         assert_eq!(memo.of(&key(2), &row(1)), None);
+    }
+
+    #[test]
+    fn what_is_forgotten_is_not_remembered() {
+        let memo = Memo::new(64);
+        memo.remember(key(1), row(1), "one");
+        memo.remember(key(2), row(1), "two");
+        memo.forget(&key(1));
+        assert_eq!((memo.of(&key(1), &row(1)), memo.of(&key(2), &row(1))), (None, Some("two")));
     }
 
     #[test]

@@ -103,6 +103,12 @@ impl Service {
         }
     }
 
+    /// Drops from memory what is known of a session that has ended: its keys and its names.
+    pub(super) fn forget_session(&self, key: &Key) {
+        self.keyring.forget_session_keys(key);
+        self.sessions.0.forget(key);
+    }
+
     /// The tenant as it is now, if its data may be used.
     pub(super) fn usable_tenant(&self, known: &Tenant, row: Option<Row>) -> Result<Arc<Tenant>, Error> {
         let Some(row) = row else {

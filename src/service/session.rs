@@ -342,7 +342,7 @@ impl Service {
             slot.give(self, &control_answers(&opened.tenant), &(), &mut batch)?;
         }
         let receipt = attempt.commit(batch, Some(self.hub.closing(hub::tag(&opened)))).await?;
-        self.keyring.forget_session_keys(&opened.key);
+        self.forget_session(&opened.key);
         Ok(((), receipt))
     }
 

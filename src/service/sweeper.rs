@@ -257,7 +257,7 @@ impl Service {
         let id = key.session().try_into().map_err(|_| Error::Integrity)?;
         let change = self.hub.closing((tenant.tenant_ref().id, id));
         attempt.commit(batch, Some(change)).await?;
-        self.keyring.forget_session_keys(key);
+        self.forget_session(key);
         Ok(())
     }
 

@@ -339,8 +339,8 @@ impl Store {
         let engine: Arc<dyn StorageEngine> =
             Arc::new(SledEngine::open(&options).map_err(|error| format!("the store: {error}"))?);
         let entropy = Arc::new(SystemEntropy::new());
-        let provider =
-            KeyFile::open(root_key, entropy.clone()).map_err(|error| format!("the root key: {error}"))?;
+        let provider = KeyFile::open(root_key, Arc::<SystemEntropy>::clone(&entropy))
+            .map_err(|error| format!("the root key: {error}"))?;
         let keyring = Keyring::open(&*engine, &provider, &[], entropy, Timestamp::default()).await;
         let keyring = keyring.map_err(|error| format!("the keys: {error}"))?;
         let rows = scan(&*engine, keys::table(Table::Tenant)).await?;

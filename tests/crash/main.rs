@@ -16,6 +16,7 @@
     clippy::cast_possible_truncation,
     clippy::disallowed_methods,
     clippy::large_futures,
+    clippy::wildcard_enum_match_arm,
     reason = "tests"
 )]
 

@@ -204,7 +204,7 @@ impl Writer {
         Self {
             random: Random::new(seed ^ number.wrapping_mul(0x9e37_79b9_7f4a_7c15)),
             sizes,
-            owner: (number % 2 == 0).then(|| owner(&name)),
+            owner: number.is_multiple_of(2).then(|| owner(&name)),
             name,
             sessions: 0,
             base: State::new(),
@@ -283,7 +283,7 @@ impl Writer {
             // Writer 0 keeps its sessions, so that something is there for as long as the run lasts.
             0..2 if self.sessions > 3 && !self.name.ends_with("-0") => Change::DeleteSession { session },
             0..14 => match self.existing(within) {
-                Some(entry) => Change::Delete { session, entry, take: roll % 2 == 0 },
+                Some(entry) => Change::Delete { session, entry, take: roll.is_multiple_of(2) },
                 None => self.put(session),
             },
             14..28 => self.batch(session, within),

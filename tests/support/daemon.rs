@@ -40,12 +40,19 @@ pub struct Daemon {
     dir: TempDir,
     child: Option<Child>,
     starts: usize,
+    arguments: Vec<&'static str>,
 }
 
 impl Daemon {
     /// Starts a server on an empty directory and waits until it answers.
     pub async fn start() -> Self {
-        let mut daemon = Self { dir: tempfile::tempdir().unwrap(), child: None, starts: 0 };
+        Self::start_with(&[]).await
+    }
+
+    /// Starts a server with more arguments than it needs.
+    pub async fn start_with(arguments: &[&'static str]) -> Self {
+        let arguments = arguments.to_vec();
+        let mut daemon = Self { dir: tempfile::tempdir().unwrap(), child: None, starts: 0, arguments };
         daemon.restart().await;
         daemon
     }
@@ -75,6 +82,7 @@ impl Daemon {
             .arg("--dir")
             .arg(self.dir.path())
             .args(["--ports", "0", "0", "0"])
+            .args(&self.arguments)
             .stdout(out)
             .stderr(err)
             .spawn()
@@ -147,6 +155,13 @@ impl Daemon {
     /// `https://host:port` of the admin listener.
     pub fn admin_endpoint(&self) -> String {
         self.profile_value("admin_endpoint")
+    }
+
+    /// `https://host:port` of health and metrics, as the server greets with it.
+    pub fn health_endpoint(&self) -> String {
+        let logs = self.logs();
+        let line = logs.lines().rev().find_map(|line| line.trim().strip_prefix("health ")).unwrap();
+        line.split_whitespace().next().unwrap().to_owned()
     }
 
     fn profile_value(&self, name: &str) -> String {
