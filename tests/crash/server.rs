@@ -118,10 +118,20 @@ impl Server {
         assert!(self.process.kill(), "it had ended by itself:\n{}", self.log());
     }
 
+    /// Asks it to end, and kills it while it does, or after.
+    pub async fn kill_while_it_stops(mut self, pause: impl Future<Output = ()>) {
+        self.ask_to_stop();
+        pause.await;
+        self.process.kill();
+    }
+
+    fn ask_to_stop(&self) {
+        kill_process(Pid::from_child(&self.process.child), Signal::TERM).unwrap();
+    }
+
     /// Asks it to end, and waits until it has.
     pub async fn stop(mut self) -> ExitStatus {
-        let pid = Pid::from_child(&self.process.child);
-        kill_process(pid, Signal::TERM).unwrap();
+        self.ask_to_stop();
         tokio::task::spawn_blocking(move || self.process.child.wait().unwrap()).await.unwrap()
     }
 
