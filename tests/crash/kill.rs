@@ -133,7 +133,10 @@ impl Run {
         let tenant = server.tenant();
         for writer in &mut self.writers {
             let settled = writer.settle(&tenant, u64::MAX).await;
-            let settled = settled.unwrap_or_else(|what| panic!("{what}\n{}", server.log()));
+            let settled = match settled {
+                Ok(settled) => settled,
+                Err(what) => panic!("{what}\n{}{:?}", server.state(), server.admin().status().await),
+            };
             self.in_doubt += (settled.asked - settled.demanded) as u64;
         }
         let primary = server.admin().describe_tenant("demo").await.unwrap().primary_kek_version;

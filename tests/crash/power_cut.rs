@@ -107,7 +107,7 @@ impl Run {
         let mut ended = running.join_all().await;
         ended.sort_by_key(|(number, ..)| *number);
         for (_, writer, stopped) in ended {
-            assert!(stopped.is_none(), "a writer was refused: {stopped:?}\n{}", server.log());
+            assert!(stopped.is_none(), "a writer was refused: {stopped:?}\n{}", server.state());
             self.writers.push(writer);
         }
         let all = self.writers.iter().flat_map(|writer| writer.acknowledged(u64::MAX));

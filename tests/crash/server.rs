@@ -115,7 +115,7 @@ impl Server {
 
     /// Kills it with SIGKILL.
     pub fn kill(mut self) {
-        assert!(self.process.kill(), "it had ended by itself:\n{}", self.log());
+        assert!(self.process.kill(), "it had ended by itself:\n{}", self.state());
     }
 
     /// Asks it to end, and kills it while it does, or after.
@@ -135,9 +135,15 @@ impl Server {
         tokio::task::spawn_blocking(move || self.process.child.wait().unwrap()).await.unwrap()
     }
 
-    /// What the servers in this directory logged.
-    pub fn log(&self) -> String {
-        fs::read_to_string(&self.process.log).unwrap()
+    /// What the servers in this directory logged, and what the threads of this one are doing: for a failure's message.
+    pub fn state(&self) -> String {
+        let mut state = fs::read_to_string(&self.process.log).unwrap();
+        let threads = fs::read_dir(format!("/proc/{}/task", self.process.child.id()));
+        for thread in threads.into_iter().flatten().flatten() {
+            let said = |name: &str| fs::read_to_string(thread.path().join(name)).unwrap_or_default();
+            state.push_str(&format!("{} waits in {}\n", said("comm").trim(), said("wchan")));
+        }
+        state
     }
 }
 
