@@ -227,7 +227,7 @@ async fn without_syncs_acknowledged_operations_are_lost() {
     fs::create_dir(&served).unwrap();
     // Keys and certificates are there.
     assert!(Server::start(&served, &run.at("log")).await.unwrap().stop().await.success());
-    let life = run.live(&served, |command| Shim::without(command, "fdatasync")).await;
+    let life = run.live(&served, |command| Shim::without(command, "all")).await;
     let mut replay = Replay::new(&life.trace, &life.start);
     replay.advance(u64::MAX);
     private(&replay.cut(Left::Nothing, &mut run.random), &cut);
