@@ -31,7 +31,7 @@ fn through(daemon: &Daemon, session: &SessionHandle) -> SessionHandle {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn clients_that_increment_one_counter_lose_no_increment() {
-    const EACH: u64 = 2;
+    const EACH: u64 = 1;
     let site = Site::outside().await;
     let session = site.session().await;
     site.put(&session, "counter", "0").await;

@@ -233,6 +233,11 @@ async fn a_volume_that_is_full_or_busy_for_a_moment_changes_nothing() {
                     let named = ["STORAGE_FULL", "UNAVAILABLE", "AUDIT_UNAVAILABLE"];
                     assert!(named.contains(&refusal.reason.as_str()), "{what}: {}", refusal.reason);
                     assert!(scene.state().await == before, "{what}: something was changed");
+                    if let Some(place) = &refusal.stamp {
+                        let event = scene.site.event(place).await;
+                        let effect = [&event["ch"], &event["kid"], &event["res"]["ver"], &event["nb"]["out"]];
+                        assert!(effect.iter().all(|one| one.is_null()), "{what}: {event}");
+                    }
                     assert_eq!(scene.done().await, done, "{what}: an event says that it was done");
                     let again = soon(run(&scene)).await;
                     again.unwrap_or_else(|refusal| panic!("{what}: does not work again: {refusal:?}"));
