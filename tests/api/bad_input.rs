@@ -165,9 +165,16 @@ async fn a_message_beyond_every_bound_is_refused_and_says_the_bound() {
 async fn absurd_lifetimes_are_refused() {
     let site = Site::outside().await;
     let session = site.session().await;
-    for (seconds, nanos) in
-        [(i64::MAX, i32::MAX), (i64::MIN, i32::MIN), (i64::MAX, 0), (-1, 0), (0, -1), (0, 1), (1 << 40, 0)]
-    {
+    for (seconds, nanos) in [
+        (i64::MAX, i32::MAX),
+        (i64::MIN, i32::MIN),
+        (i64::MAX, 0),
+        (-1, 0),
+        (0, -1),
+        (0, 1),
+        (1 << 40, 0),
+        (1, 2_000_000_000),
+    ] {
         let ttl = prost_types::Duration { seconds, nanos };
         let expiration = Some(v1::put::Expiration::Ttl(ttl));
         let outcome =

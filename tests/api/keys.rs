@@ -5,7 +5,7 @@ use tonic::Code;
 
 use crate::requests::{append, create, events};
 use crate::site::Site;
-use crate::support::answered;
+use crate::support::{answered, stamp};
 
 fn rotate(site: &Site) -> v1::RotateKekRequest {
     v1::RotateKekRequest { tenant: site.tenant.clone(), ..Default::default() }
@@ -22,8 +22,10 @@ async fn after_a_rotation_old_sessions_open_and_new_ones_are_wrapped_under_the_n
     site.put(&old, "key", "before").await;
     site.app().append_events(append(&old, "stream", &["before"])).await.unwrap();
     for version in 2..=4 {
-        let made =
-            site.answered(site.admin().rotate_kek(rotate(&site)).await, "key.rotate").await.kek.unwrap();
+        let outcome = site.admin().rotate_kek(rotate(&site)).await;
+        let place = stamp(outcome.as_ref().unwrap().metadata()).unwrap();
+        let made = site.answered(outcome, "key.rotate").await.kek.unwrap();
+        assert_eq!(site.event(&place).await["kid"]["kek"], version);
         assert_eq!((made.version, made.state), (version, i32::from(KekState::Primary)));
     }
     assert_eq!(site.look(&old, "key").await, Some((1, b"before".to_vec())));

@@ -5,7 +5,9 @@ use std::collections::BTreeSet;
 use strongroom::proto::v1::{self, Scope, TenantState};
 use tonic::Code;
 
-use crate::requests::{append, create, events, follow, get, put, read, search, watch};
+use crate::requests::{
+    append, create, delete_session, events, follow, get, new_id, put, read, search, watch,
+};
 use crate::site::Site;
 use crate::support::{Refusal, answered, refused, soon};
 
@@ -100,6 +102,10 @@ async fn a_suspended_tenants_data_is_refused_until_it_is_resumed() {
     let (mut watching, _) = answered(site.app().watch_session(watch(&session)).await);
     soon(watching.message()).await.unwrap().unwrap();
 
+    let gone = site.session().await;
+    let deleted = v1::DeleteSessionRequest { request_id: new_id(), ..delete_session(&gone) };
+    site.answered(site.app().delete_session(deleted.clone()).await, "ses.delete").await;
+
     let request = v1::SuspendTenantRequest { name: site.tenant.clone(), ..Default::default() };
     for _ in 0..2 {
         let outcome = site.admin().suspend_tenant(request.clone()).await;
@@ -118,6 +124,8 @@ async fn a_suspended_tenants_data_is_refused_until_it_is_resumed() {
     site.refused(outcome, code, reason, ("ses.list", "fail")).await;
     let outcome = site.app().read_events(events(&session, "stream")).await;
     site.refused(outcome, code, reason, ("evt.read", "fail")).await;
+    // Not even what was done before is told again.
+    site.refused(site.app().delete_session(deleted).await, code, reason, ("ses.delete", "fail")).await;
     // Streams that were open end with their next look.
     let (end, _) = tokio::join!(soon(following.message()), soon(watching.message()));
     assert_eq!(Refusal::of(&end.unwrap_err()).reason, reason);
