@@ -22,6 +22,10 @@ use crate::model::limits::DEADLINE_CEILING;
 use crate::telemetry::metrics::Metrics;
 use tower::Layer as _;
 
+/// Everything that is served, so that it is known which methods stream.
+const DESCRIBED: [&[u8]; 3] =
+    [DESCRIPTORS, tonic_health::pb::FILE_DESCRIPTOR_SET, tonic_reflection::pb::v1::FILE_DESCRIPTOR_SET];
+
 /// Where a server listens.
 #[derive(Debug, Clone, Copy)]
 pub struct Addresses {
@@ -71,8 +75,7 @@ impl Ports {
         health: HealthServer<impl Health>,
         drain: &CancellationToken,
     ) -> Result<[JoinHandle<ServeReport>; 3], ServerError> {
-        let methods =
-            Arc::new(Methods::from_descriptors([DESCRIPTORS]).map_err(|_| ServerError::Descriptors)?);
+        let methods = Arc::new(Methods::from_descriptors(DESCRIBED).map_err(|_| ServerError::Descriptors)?);
         let Limits { max_requests, max_streams, .. } = self.limits;
         let in_flight = InFlight::with_bounds(Arc::clone(&methods), max_requests, max_streams);
         let metrics = Arc::new(Metrics::new(methods.paths()));
