@@ -104,12 +104,14 @@ impl Run {
         let mut ended = running.join_all().await;
         ended.sort_by_key(|(number, ..)| *number);
         for (_, writer, stopped) in ended {
-            assert!(stopped.is_unavailable(), "a writer was refused: {stopped:?}");
+            // What is answered too late is in doubt, like what is not answered at all.
+            let in_doubt = stopped.is_unavailable() || stopped.is_deadline_exceeded();
+            assert!(in_doubt, "a writer was refused: {stopped:?}");
             self.writers.push(writer);
         }
         let (newest, stopped) = rotating.await.unwrap();
         assert!(
-            stopped.as_ref().is_none_or(ClientError::is_unavailable),
+            stopped.as_ref().is_none_or(|stopped| stopped.is_unavailable() || stopped.is_deadline_exceeded()),
             "a rotation was refused: {stopped:?}"
         );
         self.keks = self.keks.max(newest);

@@ -20,6 +20,8 @@ pub type Sizes = &'static [(usize, u64)];
 
 /// Sessions that a writer keeps at a time.
 const SESSIONS: usize = 3;
+/// How often a writer looks for what is there, when answers come too late.
+const LATE: u32 = 4;
 /// Names of entries and of streams: few, so that they are written again and again.
 const ENTRIES: u64 = 10;
 const STREAMS: u64 = 2;
@@ -431,7 +433,8 @@ impl Writer {
             step.change.apply(&mut state);
             states.push(state);
         }
-        let found = self.found(&states, tenant).await.map_err(|error| format!("{}: {error:?}", self.name))?;
+        let found =
+            self.found_in_time(&states, tenant).await.map_err(|error| format!("{}: {error:?}", self.name))?;
         let matching = (demanded..states.len()).rev().find(|count| found.is(&states[*count]));
         let Some(count) = matching else {
             return Err(self.explain(&states, demanded, &found));
@@ -451,6 +454,19 @@ impl Writer {
         for name in deleted.iter().rev().skip(3) {
             self.base.remove(name);
         }
+    }
+
+    /// A machine that is busy with other things may miss a deadline of half a minute; a server that hangs misses them all.
+    async fn found_in_time(&self, states: &[State], tenant: &Tenant) -> Result<Found, ClientError> {
+        for attempt in 1..LATE {
+            match self.found(states, tenant).await {
+                Err(error) if error.is_deadline_exceeded() => {
+                    println!("{}: attempt {attempt} to look for what is there: {error}", self.name);
+                }
+                found => return found,
+            }
+        }
+        self.found(states, tenant).await
     }
 
     async fn found(&self, states: &[State], tenant: &Tenant) -> Result<Found, ClientError> {
