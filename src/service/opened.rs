@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::hub::Announcement;
 use super::memo::Memo;
 use super::payload::{self, SessionPayload, StoredOwner, TombstonePayload};
 use super::view::SessionName;
@@ -26,12 +27,13 @@ pub(super) mod domain {
 const BODY_KEY: usize = 0;
 const SENSITIVE_KEY: usize = 1;
 
-/// Remembers the metadata that was opened from a session row.
-pub(super) struct SessionMemo(Memo<Arc<SessionPayload>>);
+/// Remembers the metadata that was opened from a session row. Cheap to clone.
+#[derive(Clone)]
+pub(super) struct SessionMemo(Arc<Memo<Arc<SessionPayload>>>);
 
 impl Default for SessionMemo {
     fn default() -> Self {
-        Self(Memo::new(OPENED_SESSIONS))
+        Self(Arc::new(Memo::new(OPENED_SESSIONS)))
     }
 }
 
@@ -103,10 +105,16 @@ impl Service {
         }
     }
 
-    /// Drops from memory what is known of a session that has ended: its keys and its names.
-    pub(super) fn forget_session(&self, key: &Key) {
-        self.keyring.forget_session_keys(key);
-        self.sessions.0.forget(key);
+    /// What a commit runs that ends a session: it drops from memory what is known of it, its keys and its names, whether
+    /// or not somebody still waits for the answer, and tells those who follow it.
+    pub(super) fn ending(&self, tenant: &Tenant, session: Blinded, key: &Key) -> Announcement {
+        let closing = self.hub.closing((tenant.tenant_ref().id, session));
+        let (keyring, sessions, key) = (Arc::clone(&self.keyring), self.sessions.clone(), key.clone());
+        Box::new(move || {
+            keyring.forget_session_keys(&key);
+            sessions.0.forget(&key);
+            closing();
+        })
     }
 
     /// The tenant as it is now, if its data may be used.

@@ -1,15 +1,18 @@
 //! Sessions: a context with an owner and a lifetime, named by a handle.
 
+use std::sync::Arc;
+
 use data_encoding::BASE64URL_NOPAD;
 
 use super::answers::{AnswerKey, Slot};
 use super::attempt::{Attempt, until_won};
 use super::cursor::{CursorScope, page_size};
 use super::expiry::Bounds;
+use super::hub::Announcement;
 use super::opened::{Opened, SessionRow, control_id, move_expiry};
 use super::payload::{SessionPayload, StoredOwner, TombstonePayload, stored_labels};
 use super::view::{Answer, Page, PageRequest, Repeat, SessionDescription, SessionName};
-use super::{Error, Failure, Service, hub};
+use super::{Error, Failure, Service};
 use crate::audit::Operation;
 use crate::auth::{ListSessions, Permit, PurgeSensitive, Read, Write};
 use crate::commit::Receipt;
@@ -341,9 +344,8 @@ impl Service {
         if let Some(slot) = slot {
             slot.give(self, &control_answers(&opened.tenant), &(), &mut batch)?;
         }
-        let receipt = attempt.commit(batch, Some(self.hub.closing(hub::tag(&opened)))).await?;
-        self.forget_session(&opened.key);
-        Ok(((), receipt))
+        let ending = self.ending(&opened.tenant, opened.id, &opened.key);
+        Ok(((), attempt.commit(batch, Some(ending)).await?))
     }
 
     /// Whether this request deleted the session already. The tenant must still be one whose data may be used.
@@ -389,9 +391,9 @@ impl Service {
         batch.put.push((opened.key.clone(), self.without_sensitive(&opened, &session)?));
         let description = SessionDescription::new(&session);
         opened.give(self, slot, &description, &mut batch)?;
-        let receipt = attempt.commit(batch, None).await?;
-        self.keyring.forget_session_keys(&opened.key);
-        Ok((description, receipt))
+        let (keyring, key) = (Arc::clone(&self.keyring), opened.key.clone());
+        let forget: Announcement = Box::new(move || keyring.forget_session_keys(&key));
+        Ok((description, attempt.commit(batch, Some(forget)).await?))
     }
 }
 

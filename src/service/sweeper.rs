@@ -255,9 +255,8 @@ impl Service {
         let mut attempt = self.own_attempt(tenant, Operation::SessionExpire);
         attempt.about_session(&name_of(session)?);
         let id = key.session().try_into().map_err(|_| Error::Integrity)?;
-        let change = self.hub.closing((tenant.tenant_ref().id, id));
-        attempt.commit(batch, Some(change)).await?;
-        self.forget_session(key);
+        let ending = self.ending(tenant, id, key);
+        attempt.commit(batch, Some(ending)).await?;
         Ok(())
     }
 

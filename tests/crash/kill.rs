@@ -1,4 +1,4 @@
-//! `kill -9` at random moments: while writers write, and while a server starts.
+//! `kill -9` at random moments: while writers write, while a server starts, and while it stops.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -95,7 +95,11 @@ impl Run {
             acknowledgements.subscribe().wait_for(|count| *count >= wanted).await.map(|count| *count);
         assert!(enough.is_ok());
         self.pass(MOMENT_MICROS).await;
-        server.kill();
+        if self.random.below(4) == 0 {
+            server.kill_while_it_stops(self.pass(MOMENT_MICROS)).await;
+        } else {
+            server.kill();
+        }
 
         let mut ended = running.join_all().await;
         ended.sort_by_key(|(number, ..)| *number);
@@ -129,7 +133,10 @@ impl Run {
         let tenant = server.tenant();
         for writer in &mut self.writers {
             let settled = writer.settle(&tenant, u64::MAX).await;
-            let settled = settled.unwrap_or_else(|what| panic!("{what}\n{}", server.log()));
+            let settled = match settled {
+                Ok(settled) => settled,
+                Err(what) => panic!("{what}\n{}{:?}", server.state(), server.admin().status().await),
+            };
             self.in_doubt += (settled.asked - settled.demanded) as u64;
         }
         let primary = server.admin().describe_tenant("demo").await.unwrap().primary_kek_version;

@@ -107,7 +107,7 @@ impl Run {
         let mut ended = running.join_all().await;
         ended.sort_by_key(|(number, ..)| *number);
         for (_, writer, stopped) in ended {
-            assert!(stopped.is_none(), "a writer was refused: {stopped:?}\n{}", server.log());
+            assert!(stopped.is_none(), "a writer was refused: {stopped:?}\n{}", server.state());
             self.writers.push(writer);
         }
         let all = self.writers.iter().flat_map(|writer| writer.acknowledged(u64::MAX));
@@ -227,7 +227,7 @@ async fn without_syncs_acknowledged_operations_are_lost() {
     fs::create_dir(&served).unwrap();
     // Keys and certificates are there.
     assert!(Server::start(&served, &run.at("log")).await.unwrap().stop().await.success());
-    let life = run.live(&served, |command| Shim::without(command, "fdatasync")).await;
+    let life = run.live(&served, |command| Shim::without(command, "all")).await;
     let mut replay = Replay::new(&life.trace, &life.start);
     replay.advance(u64::MAX);
     private(&replay.cut(Left::Nothing, &mut run.random), &cut);

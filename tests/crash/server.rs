@@ -115,19 +115,35 @@ impl Server {
 
     /// Kills it with SIGKILL.
     pub fn kill(mut self) {
-        assert!(self.process.kill(), "it had ended by itself:\n{}", self.log());
+        assert!(self.process.kill(), "it had ended by itself:\n{}", self.state());
+    }
+
+    /// Asks it to end, and kills it while it does, or after.
+    pub async fn kill_while_it_stops(mut self, pause: impl Future<Output = ()>) {
+        self.ask_to_stop();
+        pause.await;
+        self.process.kill();
+    }
+
+    fn ask_to_stop(&self) {
+        kill_process(Pid::from_child(&self.process.child), Signal::TERM).unwrap();
     }
 
     /// Asks it to end, and waits until it has.
     pub async fn stop(mut self) -> ExitStatus {
-        let pid = Pid::from_child(&self.process.child);
-        kill_process(pid, Signal::TERM).unwrap();
+        self.ask_to_stop();
         tokio::task::spawn_blocking(move || self.process.child.wait().unwrap()).await.unwrap()
     }
 
-    /// What the servers in this directory logged.
-    pub fn log(&self) -> String {
-        fs::read_to_string(&self.process.log).unwrap()
+    /// What the servers in this directory logged, and what the threads of this one are doing: for a failure's message.
+    pub fn state(&self) -> String {
+        let mut state = fs::read_to_string(&self.process.log).unwrap();
+        let threads = fs::read_dir(format!("/proc/{}/task", self.process.child.id()));
+        for thread in threads.into_iter().flatten().flatten() {
+            let said = |name: &str| fs::read_to_string(thread.path().join(name)).unwrap_or_default();
+            state.push_str(&format!("{} waits in {}\n", said("comm").trim(), said("wchan")));
+        }
+        state
     }
 }
 

@@ -15,6 +15,7 @@
     reason = "tests"
 )]
 
+mod ended;
 mod header;
 mod keys;
 mod markers;

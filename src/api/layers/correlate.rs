@@ -231,7 +231,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_handler_and_its_stream_run_within_the_span() {
-        let _guard = tracing::subscriber::set_default(tracing_subscriber::registry());
+        // For the whole process: whether a span is on is decided once, in whatever thread comes to it first.
+        drop(tracing::subscriber::set_global_default(tracing_subscriber::registry()));
         let methods = Methods::from_descriptors([crate::proto::DESCRIPTORS]).unwrap();
         let step = Correlate::new(Arc::new(methods), || [7; 16]);
         let handler = tower::service_fn(|_: Request<Body>| async {
