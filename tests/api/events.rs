@@ -8,7 +8,7 @@ use tonic::{Code, Streaming};
 
 use crate::requests::{append, create, delete_session, events, follow, owner, put, seconds, span};
 use crate::site::Site;
-use crate::support::{Refusal, answered, soon};
+use crate::support::{Refusal, answered, promptly, soon};
 
 /// The text of all events up to the end of a stream that is not followed.
 async fn drain(mut stream: Streaming<v1::ReadEventsResponse>) -> Vec<v1::Event> {
@@ -235,7 +235,7 @@ async fn a_followed_stream_shows_what_comes_and_ends_with_its_session() {
         assert_eq!((texts(&next.events), next.caught_up), (vec![text.to_owned()], true));
     }
     site.app().delete_session(delete_session(&session)).await.unwrap();
-    let end = soon(stream.message()).await.unwrap_err();
+    let end = promptly(stream.message()).await.unwrap_err();
     let end = Refusal::of(&end);
     assert_eq!((end.code, end.reason.as_str()), (Code::NotFound, "SESSION_NOT_FOUND"));
     site.recorded(&end.stamp.unwrap(), "evt.read", "deny", Some("SESSION_NOT_FOUND")).await;
@@ -266,7 +266,7 @@ async fn a_follower_is_told_when_the_session_expires() {
     soon(stream.message()).await.unwrap().unwrap();
     site.world().clock.advance(Duration::from_secs(60));
     assert_eq!(site.world().sweep().await, 1);
-    let end = Refusal::of(&soon(stream.message()).await.unwrap_err());
+    let end = Refusal::of(&promptly(stream.message()).await.unwrap_err());
     assert_eq!((end.code, end.reason.as_str()), (Code::FailedPrecondition, "SESSION_EXPIRED"));
 }
 

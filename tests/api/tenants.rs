@@ -9,7 +9,7 @@ use crate::requests::{
     append, create, delete_session, events, follow, get, new_id, put, read, search, watch,
 };
 use crate::site::Site;
-use crate::support::{Refusal, answered, refused, soon};
+use crate::support::{Refusal, answered, promptly, refused, soon};
 
 fn named(name: &str) -> v1::CreateTenantRequest {
     v1::CreateTenantRequest { name: name.to_owned(), ..Default::default() }
@@ -127,8 +127,11 @@ async fn a_suspended_tenants_data_is_refused_until_it_is_resumed() {
     // Not even what was done before is told again.
     site.refused(site.app().delete_session(deleted).await, code, reason, ("ses.delete", "fail")).await;
     // Streams that were open end with their next look.
-    let (end, _) = tokio::join!(soon(following.message()), soon(watching.message()));
-    assert_eq!(Refusal::of(&end.unwrap_err()).reason, reason);
+    for end in
+        [promptly(following.message()).await.map(|_| ()), promptly(watching.message()).await.map(|_| ())]
+    {
+        assert_eq!(Refusal::of(&end.unwrap_err()).reason, reason);
+    }
     // Its keys and its log are not its data.
     let rotate = v1::RotateKekRequest { tenant: site.tenant.clone(), ..Default::default() };
     site.answered(site.admin().rotate_kek(rotate).await, "key.rotate").await;

@@ -12,7 +12,7 @@ use crate::requests::{
     write_put,
 };
 use crate::site::Site;
-use crate::support::{Refusal, answered, soon};
+use crate::support::{Refusal, answered, promptly, soon};
 
 type Watching = Streaming<v1::WatchSessionResponse>;
 
@@ -192,7 +192,7 @@ async fn a_watch_tells_of_expiry_and_ends_with_its_session() {
     site.world().sweep().await;
     assert_eq!(said(&next(&mut stream).await), [("short", 2, true)]);
     site.app().delete_session(delete_session(&session)).await.unwrap();
-    let end = Refusal::of(&soon(stream.message()).await.unwrap_err());
+    let end = Refusal::of(&promptly(stream.message()).await.unwrap_err());
     assert_eq!((end.code, end.reason.as_str()), (Code::NotFound, "SESSION_NOT_FOUND"));
     site.recorded(&end.stamp.unwrap(), "ctx.watch", "deny", Some("SESSION_NOT_FOUND")).await;
 }

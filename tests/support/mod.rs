@@ -23,6 +23,12 @@ pub async fn soon<T>(future: impl Future<Output = T>) -> T {
     tokio::time::timeout(PATIENCE, future).await.expect("not in time")
 }
 
+/// Waits for `future` for less than the time between two heartbeats of a followed stream: what comes within it was told
+/// at once.
+pub async fn promptly<T>(future: impl Future<Output = T>) -> T {
+    tokio::time::timeout(Duration::from_secs(10), future).await.expect("not told at once")
+}
+
 /// Waits until `condition` gives something.
 pub async fn until<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
     let mut ticks = tokio::time::interval(Duration::from_millis(5));
