@@ -42,7 +42,8 @@ fn write_recording(path: &Path, random: &mut Random) {
 }
 
 fn message(random: &mut Random) -> String {
-    let length = [20, 400, 4_000, 40_000, 600_000][(random.below(2000).ilog2() / 3).clamp(0, 4) as usize];
+    let length =
+        [20, 400, 4_000, 40_000, 600_000][(random.below(2000).max(1).ilog2() / 3).clamp(0, 4) as usize];
     let letter = |random: &mut Random| char::from(b'a' + random.below(26) as u8);
     let word: String = (0..97).map(|_| letter(random)).collect();
     let text = word.repeat(length / word.len() + 1);
