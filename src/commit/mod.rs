@@ -104,7 +104,7 @@ pub enum Fault {
     /// The engine failed in a commit.
     #[error("a commit failed: {0}")]
     Engine(Arc<EngineError>),
-    /// A commit took longer than [`COMMIT_STUCK`](crate::model::limits::COMMIT_STUCK).
+    /// A commit took longer than [`COMMIT_STUCK`].
     #[error("a commit is stuck")]
     Stuck,
     /// The engine named conflicts that nothing in the batch can have caused.
