@@ -43,7 +43,11 @@ pub struct Books {
     ended: HashSet<Vec<u8>>,
     /// Handles of sessions that were deleted since the last audit.
     ending: Vec<String>,
+    revisions: Revisions,
 }
+
+/// By session and entry, the revision that the newest event names; of entries that were deleted, too, whose revisions no call shows.
+pub type Revisions = BTreeMap<(String, String), u64>;
 
 /// How far a log was read.
 #[derive(Clone, Default)]
@@ -110,6 +114,11 @@ impl Books {
         let checked = self.check(&store, writers, place).await;
         store.engine.close().await.map_err(|error| format!("not closed: {error}"))?;
         checked
+    }
+
+    /// The revisions of all entries of sessions that live, as of the last audit.
+    pub fn revisions(&self) -> &Revisions {
+        &self.revisions
     }
 
     async fn check(&mut self, store: &Store, writers: &[Writer], place: u64) -> Result<Figures, String> {
@@ -220,16 +229,19 @@ impl Books {
     }
 
     /// The rows that there must be, by the newest events, and the blinded handles of live sessions.
-    fn expected(&self, store: &Store) -> (BTreeMap<Key, Newest>, HashSet<Vec<u8>>) {
+    fn expected(&mut self, store: &Store) -> (BTreeMap<Key, Newest>, HashSet<Vec<u8>>) {
         let (entries, streams) = Writer::names();
         let mut expected = BTreeMap::new();
         let mut live = HashSet::new();
+        self.revisions.clear();
         for session in &self.live {
-            let id = store.blind("session", &self.sessions[session].handle);
+            let handle = &self.sessions[session].handle;
+            let id = store.blind("session", handle);
             live.insert(id.to_vec());
             let mut expect = |key: Key, domain: &'static str, name: &str| {
                 if let Some(newest) = self.newest.get(&(session.clone(), store.name(domain, name))) {
                     expected.insert(key, newest.clone());
+                    self.revisions.insert((handle.clone(), name.to_owned()), newest.revision);
                 }
             };
             let tenant = store.tenant.tenant_ref().id;

@@ -134,7 +134,7 @@ impl Run {
     async fn settle(&mut self, server: &Server) {
         let tenant = server.tenant();
         for writer in &mut self.writers {
-            let settled = writer.settle(&tenant, u64::MAX).await;
+            let settled = writer.settle(&tenant, self.books.revisions(), u64::MAX).await;
             let settled = match settled {
                 Ok(settled) => settled,
                 Err(what) => panic!("{what}\n{}{:?}", server.state(), server.admin().status().await),

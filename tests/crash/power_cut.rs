@@ -148,7 +148,7 @@ impl Run {
         let tenant = server.tenant();
         let (mut demanded, mut asked, mut found) = (0, 0, 0);
         for writer in &mut writers {
-            let settled = writer.settle(&tenant, place).await?;
+            let settled = writer.settle(&tenant, books.revisions(), place).await?;
             demanded += settled.demanded;
             asked += settled.asked;
             found += settled.found;

@@ -13,6 +13,7 @@ use strongroom::client::{
 };
 use tokio::sync::watch;
 
+use crate::books::Revisions;
 use crate::trace::Random;
 
 /// How large values are, and how often in hundredths.
@@ -420,11 +421,16 @@ impl Writer {
     }
 
     /// Finds out what a crash left, and goes on from there: all of it must be a beginning of what was asked for, and hold what was acknowledged
-    /// before the trace reached `place`.
+    /// before the trace reached `place`. What no call shows, the revisions of deleted entries, is taken from the books of the same store.
     ///
     /// # Errors
     /// Says what is wrong.
-    pub async fn settle(&mut self, tenant: &Tenant, place: u64) -> Result<Settled, String> {
+    pub async fn settle(
+        &mut self,
+        tenant: &Tenant,
+        revisions: &Revisions,
+        place: u64,
+    ) -> Result<Settled, String> {
         let kept = |step: &Step| step.acknowledged.is_some_and(|acknowledged| acknowledged <= place);
         let demanded = self.steps.iter().rposition(kept).map_or(0, |last| last + 1);
         let mut states = vec![self.base.clone()];
@@ -435,7 +441,9 @@ impl Writer {
         }
         let found =
             self.found_in_time(&states, tenant).await.map_err(|error| format!("{}: {error:?}", self.name))?;
-        let matching = (demanded..states.len()).rev().find(|count| found.is(&states[*count]));
+        let matching = (demanded..states.len())
+            .rev()
+            .find(|count| found.is(&states[*count]) && deletions_are(&states[*count], revisions));
         let Some(count) = matching else {
             return Err(self.explain(&states, demanded, &found));
         };
@@ -590,6 +598,16 @@ async fn found_session(session: &SessionHandle) -> Result<Option<FoundSession>, 
         found.streams.insert(stream, events.into_iter().map(|event| event.bytes).collect());
     }
     Ok(Some(found))
+}
+
+/// Whether deleted entries have the revisions that the books name.
+fn deletions_are(state: &State, revisions: &Revisions) -> bool {
+    let sessions = state.iter().filter_map(|(handle, session)| Some((handle, session.as_ref()?)));
+    let mut entries =
+        sessions.flat_map(|(handle, session)| session.entries.iter().map(move |entry| (handle, entry)));
+    entries.all(|(handle, (name, (revision, content)))| {
+        content.is_some() || revisions.get(&(handle.clone(), name.clone())) == Some(revision)
+    })
 }
 
 fn expectation(state: &State, session: &str, entry: &str) -> Expect {
