@@ -1,13 +1,12 @@
 //! What waits to be committed: bounded in number and in bytes, never blocking.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{Notify, oneshot};
 
 use super::{CHANGE_EVENTS, Change, ChangeError, CommitError, Receipt};
 use crate::audit::{LineTail, LogKeys, PREFIX_BYTES};
-use crate::model::Duration;
 use crate::model::limits::{COMMIT_GROUP, COMMIT_GROUP_BYTES, COMMIT_QUEUE, COMMIT_QUEUE_BYTES};
 use crate::store::{Batch, Key, RowExpect, Table};
 
@@ -75,16 +74,18 @@ fn is_log_row(key: &Key) -> bool {
     table == Some(&(Table::LogBlock as u8)) || table == Some(&(Table::LogHead as u8))
 }
 
-/// From this size on the next group may be waited for.
+/// From this size on company is waited for.
 const COMPANY: usize = 4;
-/// How long, once: about the time in which a client comes back, and less than a flush of the device takes.
-const LINGER: Duration = Duration::from_micros(200);
+/// At most this long: less than a commit of a full group takes.
+const LINGER: std::time::Duration = std::time::Duration::from_micros(500);
 
 /// The queue. Filled from all threads, emptied by the committer's.
 #[derive(Default)]
 pub(super) struct Queue {
     state: Mutex<State>,
     arrival: Notify,
+    /// Told when so many wait as the committer lingers for.
+    company: Condvar,
 }
 
 #[derive(Default)]
@@ -92,6 +93,8 @@ struct State {
     waiting: VecDeque<Pending>,
     bytes: usize,
     closed: bool,
+    /// How many changes the committer lingers for; 0: it does not.
+    awaited: usize,
 }
 
 impl Queue {
@@ -106,25 +109,28 @@ impl Queue {
         }
         state.bytes += pending.bytes;
         state.waiting.push_back(pending);
+        let complete = state.is_complete() && state.awaited > 0;
         drop(state);
         self.arrival.notify_one();
+        if complete {
+            self.company.notify_one();
+        }
         Ok(())
     }
 
     /// Fills an empty `group` with what waits, up to the bounds of a group; waits until there is something. `false`: there
     /// is nothing, and nothing can come any more.
     ///
-    /// When the group before had company (`expected`, its size) and this one is smaller, it lingers once, so that those who
-    /// were just answered can come back with their next change: a commit costs the same for few as for many. A change
-    /// that comes alone never waits.
+    /// When groups of late had company (`expected`, their size) and this one is smaller, it lingers for them, so
+    /// that those who were just answered can come back with their next change: a commit costs the same for few as for many. A
+    /// change that comes alone never waits.
     pub(super) async fn gather(&self, group: &mut Vec<Pending>, expected: usize) -> bool {
         loop {
             let arrival = self.arrival.notified();
             let closed = self.state().fill(group);
             if !group.is_empty() {
-                if !closed && group.len() < expected && expected >= COMPANY {
-                    linger();
-                    self.state().fill(group);
+                if !closed && expected >= COMPANY {
+                    self.linger(group, expected);
                 }
                 return true;
             }
@@ -135,10 +141,22 @@ impl Queue {
         }
     }
 
+    /// Blocks the committer's thread until `group` and what waits are `expected` in number. The timers of a runtime are too
+    /// coarse for that.
+    fn linger(&self, group: &mut Vec<Pending>, expected: usize) {
+        let mut state = self.state();
+        state.awaited = expected.saturating_sub(group.len());
+        let lingered = self.company.wait_timeout_while(state, LINGER, |state| !state.is_complete());
+        let (mut state, _) = lingered.unwrap_or_else(PoisonError::into_inner);
+        state.awaited = 0;
+        state.fill(group);
+    }
+
     /// Takes nothing more.
     pub(super) fn close(&self) {
         self.state().closed = true;
         self.arrival.notify_one();
+        self.company.notify_one();
     }
 
     /// Takes nothing more, and lets everything that waits go: its callers learn that there will be no answer.
@@ -150,6 +168,7 @@ impl Queue {
         drop(state);
         drop(waiting);
         self.arrival.notify_one();
+        self.company.notify_one();
     }
 
     /// How many changes wait.
@@ -162,13 +181,12 @@ impl Queue {
     }
 }
 
-/// Blocks the committer's thread for [`LINGER`]. The timers of a runtime are coarser than that.
-#[expect(clippy::disallowed_methods, reason = "what is waited for is other threads, and not a time of day")]
-fn linger() {
-    std::thread::sleep(LINGER);
-}
-
 impl State {
+    /// Whether nobody needs to be lingered for.
+    fn is_complete(&self) -> bool {
+        self.closed || self.waiting.len() >= self.awaited
+    }
+
     /// Moves changes into `group`; a change that is larger than a group goes alone. Returns whether the queue is closed.
     fn fill(&mut self, group: &mut Vec<Pending>) -> bool {
         let mut bytes: usize = group.iter().map(|pending| pending.bytes).sum();

@@ -72,9 +72,10 @@ impl Worker {
 
     async fn run(mut self) {
         let mut group = Vec::new();
-        let mut before = 0;
-        while self.shared.queue.gather(&mut group, before).await {
-            before = group.len();
+        // The size of the largest group of late: it shrinks by an eighth with each that is smaller.
+        let mut expected = 0;
+        while self.shared.queue.gather(&mut group, expected).await {
+            expected = group.len().max(expected - expected / 8);
             let done = self.commit_group(&mut group).await;
             if let Err(fault) = done {
                 self.shared.fail(fault);
