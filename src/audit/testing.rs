@@ -126,6 +126,10 @@ impl StorageEngine for TestEngine {
         Ok(page)
     }
 
+    async fn scan_keys(&self, range: ScanRange, limit: usize) -> Result<Vec<Key>, EngineError> {
+        Ok(self.scan(range, limit).await?.into_iter().map(|(key, _)| key).collect())
+    }
+
     async fn commit(&self, batch: Batch) -> Result<CommitOutcome, EngineError> {
         self.began.send_modify(|began| *began += 1);
         self.held.subscribe().wait_for(|held| !held).await.unwrap();

@@ -55,6 +55,10 @@ impl StorageEngine for Rows {
         Ok(inside.take(limit).collect())
     }
 
+    async fn scan_keys(&self, range: ScanRange, limit: usize) -> Result<Vec<Key>, EngineError> {
+        Ok(self.scan(range, limit).await?.into_iter().map(|(key, _)| key).collect())
+    }
+
     async fn commit(&self, batch: Batch) -> Result<CommitOutcome, EngineError> {
         let mut rows = self.0.lock().unwrap();
         let broken: Vec<_> = batch.expect.into_iter().filter(|(key, is)| !is.holds(rows.get(key))).collect();

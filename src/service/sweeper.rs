@@ -216,8 +216,7 @@ impl Service {
         tombstone: &TombstonePayload,
         now: Timestamp,
     ) -> Result<Swept, Error> {
-        let ttl = if tombstone.deleted { DELETED_TOMBSTONE_TTL } else { TOMBSTONE_TTL };
-        let end = Timestamp::from_millis(tombstone.ended).after(ttl);
+        let end = end_of(tombstone);
         let mut batch = Batch::default();
         batch.expect.push((key.clone(), RowExpect::unchanged(Some(row))));
         if end <= now {
@@ -237,7 +236,8 @@ impl Service {
         Ok(Swept::Other)
     }
 
-    /// Replaces a session that has ended by its tombstone: from here on its keys are gone.
+    /// Replaces a session that has ended by its tombstone: from here on its keys are gone. When its rows are few they go in
+    /// the same commit, and its index row moves to where the tombstone ends; otherwise that is left to later steps.
     pub(super) async fn expire_session(
         &self,
         tenant: &Tenant,
@@ -250,9 +250,15 @@ impl Service {
             TombstonePayload { owner: session.owner.clone(), ended: ended.as_millis(), deleted: false };
         let mut batch = Batch::default();
         batch.expect.push((key.clone(), RowExpect::unchanged(Some(row))));
-        // The index row stays for the steps that reclaim what is behind the tombstone.
         batch.put.push((key.clone(), self.seal_tombstone(tenant, key, row.revision()?.next(), &tombstone)?));
         let mut attempt = self.own_attempt(tenant, Operation::SessionExpire);
+        let behind = self.rows_behind(key).await?;
+        if behind.len() < RECLAIM {
+            attempt.touched(behind.len());
+            batch.delete = behind;
+            batch.delete.push(keys::expiry(ended, key));
+            batch.put.push((keys::expiry(end_of(&tombstone), key), Row::marker()));
+        }
         attempt.about_session(&name_of(session)?);
         let id = key.session().try_into().map_err(|_| Error::Integrity)?;
         let ending = self.ending(tenant, id, key);
@@ -262,8 +268,7 @@ impl Service {
 
     /// Removes some of the rows behind a tombstone; says whether there were any.
     pub(super) async fn reclaim_session(&self, tenant: &Tenant, key: &Key) -> Result<bool, Error> {
-        let range = ScanRange { after: Some(key.clone()), ..ScanRange::prefix(keys::rows_of_session(key)) };
-        let rows = self.engine.scan_keys(range, RECLAIM).await?;
+        let rows = self.rows_behind(key).await?;
         if rows.is_empty() {
             return Ok(false);
         }
@@ -271,6 +276,12 @@ impl Service {
         attempt.touched(rows.len());
         attempt.commit(Batch { delete: rows, ..Batch::default() }, None).await?;
         Ok(true)
+    }
+
+    /// Up to [`RECLAIM`] keys of a session's rows, without the session's own.
+    async fn rows_behind(&self, key: &Key) -> Result<Vec<Key>, Error> {
+        let range = ScanRange { after: Some(key.clone()), ..ScanRange::prefix(keys::rows_of_session(key)) };
+        Ok(self.engine.scan_keys(range, RECLAIM).await?)
     }
 
     async fn sweep_entry(
@@ -365,6 +376,12 @@ impl Service {
         attempt.commit(Batch { delete: rows, ..Batch::default() }, None).await?;
         Ok(more)
     }
+}
+
+/// When nobody needs to know any more that there was a session.
+fn end_of(tombstone: &TombstonePayload) -> Timestamp {
+    let ttl = if tombstone.deleted { DELETED_TOMBSTONE_TTL } else { TOMBSTONE_TTL };
+    Timestamp::from_millis(tombstone.ended).after(ttl)
 }
 
 fn name_of(session: &SessionPayload) -> Result<SessionName, Error> {

@@ -166,9 +166,7 @@ pub trait StorageEngine: Send + Sync + 'static {
     ///
     /// # Errors
     /// [`EngineError`] when the engine cannot read.
-    async fn scan_keys(&self, range: ScanRange, limit: usize) -> Result<Vec<Key>, EngineError> {
-        Ok(self.scan(range, limit).await?.into_iter().map(|(key, _)| key).collect())
-    }
+    async fn scan_keys(&self, range: ScanRange, limit: usize) -> Result<Vec<Key>, EngineError>;
 
     /// Applies `batch` if all its expectations hold, and returns when it is on disk.
     ///

@@ -209,6 +209,11 @@ impl<E: StorageEngine> StorageEngine for Faulty<E> {
         self.leave(Operation::Scan, failure, self.inner.scan(range, limit).await)
     }
 
+    async fn scan_keys(&self, range: ScanRange, limit: usize) -> Result<Vec<Key>, EngineError> {
+        let failure = self.enter(Operation::Scan).await?;
+        self.leave(Operation::Scan, failure, self.inner.scan_keys(range, limit).await)
+    }
+
     async fn commit(&self, batch: Batch) -> Result<CommitOutcome, EngineError> {
         let failure = self.enter(Operation::Commit).await?;
         self.leave(Operation::Commit, failure, self.inner.commit(batch).await)

@@ -62,6 +62,10 @@ impl StorageEngine for MemoryEngine {
         Ok(if range.descending { found.rev().take(limit).collect() } else { found.take(limit).collect() })
     }
 
+    async fn scan_keys(&self, range: ScanRange, limit: usize) -> Result<Vec<Key>, EngineError> {
+        Ok(self.scan(range, limit).await?.into_iter().map(|(key, _)| key).collect())
+    }
+
     async fn commit(&self, batch: Batch) -> Result<CommitOutcome, EngineError> {
         let mut rows = self.writing();
         let rows = rows.as_mut().ok_or(EngineError::Closed)?;

@@ -46,7 +46,10 @@ impl Fixture {
     }
 
     pub fn scan(&self, range: ScanRange, limit: usize) -> Vec<(Key, Row)> {
-        ready(self.engine.scan(range, limit)).unwrap()
+        let keys = ready(self.engine.scan_keys(range.clone(), limit)).unwrap();
+        let rows = ready(self.engine.scan(range, limit)).unwrap();
+        assert!(rows.iter().map(|(key, _)| key).eq(&keys), "a scan of keys finds others than a scan of rows");
+        rows
     }
 
     pub fn all(&self) -> Vec<(Key, Row)> {

@@ -151,6 +151,23 @@ impl SledEngine {
         })
     }
 
+    fn scan_keys_now(&self, range: &ScanRange, limit: usize) -> Result<Vec<Key>, EngineError> {
+        let tree = self.reading();
+        let db = self.serving(tree.as_deref())?;
+        let Some(bounds) = chunk::bounds(range) else { return Ok(Vec::new()) };
+        let found = db.range(bounds).keys();
+        let name = |stored: sled::Result<IVec>| {
+            stored.map(|stored| chunk::key_of(&stored)).map_err(|error| failed("scanning", error))
+        };
+        self.guarded("scanning", || {
+            if range.descending {
+                found.rev().take(limit).map(name).collect()
+            } else {
+                found.take(limit).map(name).collect()
+            }
+        })
+    }
+
     fn commit_now(&self, batch: &Batch) -> Result<CommitOutcome, EngineError> {
         let mut held = self.writing();
         let writer = held.as_mut().filter(|_| !self.has_failed()).ok_or(EngineError::Closed)?;
@@ -299,6 +316,10 @@ impl StorageEngine for SledEngine {
 
     async fn scan(&self, range: ScanRange, limit: usize) -> Result<ScanPage, EngineError> {
         self.scan_now(&range, limit)
+    }
+
+    async fn scan_keys(&self, range: ScanRange, limit: usize) -> Result<Vec<Key>, EngineError> {
+        self.scan_keys_now(&range, limit)
     }
 
     async fn commit(&self, batch: Batch) -> Result<CommitOutcome, EngineError> {
