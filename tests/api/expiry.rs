@@ -248,6 +248,22 @@ async fn the_sweeper_reclaims_everything_and_counts() {
 }
 
 #[tokio::test]
+async fn a_session_of_few_rows_is_reclaimed_in_the_commit_that_ends_it() {
+    let site = Site::inside().await;
+    let session = site.create(lasting(&site, 60)).await;
+    site.put(&session, "k", "v").await;
+    let (_, stamp) = answered(site.app().append_events(append(&session, "s", &["1"])).await);
+    let behind = rows_of(&site, &[Table::Session]).await.len() - 1;
+    site.world().clock.advance(Duration::from_secs(61));
+    assert_eq!(site.world().sweep().await, 1);
+    let swept = site.events_since(stamp.sequence + 1).await;
+    let kinds: Vec<_> = swept.iter().map(|event| event["typ"].as_str().unwrap()).collect();
+    assert_eq!(kinds, ["ses.expire"]);
+    assert_eq!(swept[0]["res"]["n"], behind);
+    assert_eq!(rows_of(&site, &[Table::Session]).await.len(), 1, "the tombstone");
+}
+
+#[tokio::test]
 async fn a_tombstone_lasts_for_a_day_and_then_the_session_was_never_there() {
     let site = Site::inside().await;
     let session = site.create(lasting(&site, 60)).await;
