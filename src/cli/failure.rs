@@ -185,7 +185,8 @@ pub fn exit_of(error: &ClientError) -> Exit {
         return Exit::Tampering;
     }
     let Some(call) = error.call() else {
-        return if matches!(error, ClientError::Malformed { .. }) { Exit::Failed } else { Exit::Usage };
+        let answered = matches!(error, ClientError::Malformed { .. } | ClientError::Gap { .. });
+        return if answered { Exit::Failed } else { Exit::Usage };
     };
     let answered = call.origin() == Origin::Server;
     let serving = call.code() != Code::Unavailable || error.reason() == ErrorReason::AuditUnavailable;

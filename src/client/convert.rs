@@ -47,7 +47,11 @@ pub(super) fn duration(span: Duration) -> prost_types::Duration {
 }
 
 pub(super) fn duration_from(span: prost_types::Duration) -> Result<Duration, ClientError> {
-    Duration::try_from(span).map_err(|_| ClientError::Malformed { what: "duration" })
+    // Not by prost's conversion: it overflows on what no honest server sends.
+    let seconds = u64::try_from(span.seconds).ok();
+    let nanos = u32::try_from(span.nanos).ok().filter(|nanos| *nanos < 1_000_000_000);
+    let span = seconds.zip(nanos).map(|(seconds, nanos)| Duration::new(seconds, nanos));
+    span.ok_or(ClientError::Malformed { what: "duration" })
 }
 
 pub(super) fn time(at: Timestamp) -> prost_types::Timestamp {
@@ -105,6 +109,16 @@ mod tests {
         assert_eq!(time_from(time(at)).unwrap(), at);
         let span = Duration::from_millis(90_061_007);
         assert_eq!(duration_from(duration(span)).unwrap(), span);
+    }
+
+    #[test]
+    fn a_span_outside_of_what_the_protocol_allows_is_malformed() {
+        for (seconds, nanos) in
+            [(-1, 0), (0, -1), (1, 1_000_000_000), (i64::MAX, i32::MAX), (i64::MIN, i32::MIN)]
+        {
+            let span = prost_types::Duration { seconds, nanos };
+            assert!(matches!(duration_from(span), Err(ClientError::Malformed { what: "duration" })));
+        }
     }
 
     #[test]

@@ -14,7 +14,7 @@ use tonic::{Code, Status};
 
 use super::Core;
 use crate::api::layers::{InFlight, Rpc, Step};
-use crate::commit::Committer;
+use crate::commit::{Committer, LATENCY_BOUNDS_MS};
 use crate::keyring::Keyring;
 use crate::service::Service;
 use crate::store::StorageEngine;
@@ -148,6 +148,7 @@ impl Scrape {
         metrics.commit_refused.raise_to(commits.overloaded);
         metrics.commit_queue_operations.set(commits.depth);
         metrics.audit_failures.raise_to(commits.log_failures);
+        metrics.commit_seconds.copy(&LATENCY_BOUNDS_MS, &commits.latency);
         let keys = self.keyring.stats().sessions;
         metrics.key_cache_hits.raise_to(keys.hits);
         metrics.key_cache_misses.raise_to(keys.misses);
