@@ -201,8 +201,8 @@ async fn a_session_holds_a_hundred_thousand_entries() {
     answered(site.app().delete_session(crate::requests::delete_session(&session)).await);
     let listed = daemon.memory("VmHWM");
     println!("{} MiB before, {} MiB filled, {} MiB listed", before >> 20, filled >> 20, listed >> 20);
-    // The engine caches what it may cache (64 MiB), pages of the log of 100,000 events among it.
-    let bound = 256 << 20;
+    // The engine caches what it may (128 MiB), the log of 100,000 events included; the allocator keeps some of what passed.
+    let bound = 320 << 20;
     assert!(listed < before + bound, "{} MiB more", (listed - before) >> 20);
     // Listing adds what one page takes.
     assert!(listed < filled + (32 << 20), "{} MiB more", (listed - filled) >> 20);
