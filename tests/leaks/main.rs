@@ -129,6 +129,10 @@ async fn nothing_that_was_planted_leaks() {
         harvest.lines.extend(read_log(&daemon, log).await);
     }
     let metrics = metrics(&daemon).await;
+    let groups =
+        |name: &str| metrics.lines().find_map(|line| line.strip_prefix(name)?.trim().parse::<u64>().ok());
+    let committed = groups("strongroom_commit_groups_total").expect("groups were committed");
+    assert!(groups("strongroom_commit_seconds_count") >= Some(committed), "{metrics}");
     all_gone(&daemon).await;
     println!(
         "{} words planted, {} calls refused, {} answers with words, {} events",
