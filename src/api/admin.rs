@@ -10,11 +10,12 @@ use super::call::{Call, Refusal};
 use super::follow::{Following, Pace};
 use super::{convert, parse};
 use crate::auth::{ManageTenants, Permit};
-use crate::model::TenantState;
+use crate::model::{KekVersion, TenantState};
 use crate::proto::v1;
 use crate::proto::v1::admin_service_server::AdminService;
 use crate::service::{
-    Answer, AuditQuery, CreateToken, Failure, Operation, Repeat, Service, TenantDescription,
+    Answer, AuditQuery, CreateToken, DestroyKek, Failure, KekUse, KekVerb, Operation, Repeat, Service,
+    TenantDescription,
 };
 
 /// Answers the calls of `AdminService`.
@@ -39,6 +40,19 @@ impl Admin {
     ) -> Result<Answer<TenantDescription>, Refusal> {
         let permit = tenant_permit(call, name).await?;
         Ok(self.service.set_tenant_state(&permit, state, repeat).await?)
+    }
+
+    async fn change_kek(
+        &self,
+        call: &Call,
+        tenant: &str,
+        version: u32,
+        verb: KekVerb,
+        repeat: Option<Repeat>,
+    ) -> Result<Answer<v1::Kek>, Refusal> {
+        let permit = call.permit(tenant).await?;
+        let answer = self.service.change_kek(&permit, KekVersion(version), verb, repeat).await?;
+        Ok(answer.map(convert::kek))
     }
 }
 
@@ -165,8 +179,132 @@ impl AdminService for Admin {
         let outcome = async {
             let repeat = parse::repeat("RotateKek", &message.request_id, &message)?;
             let permit = call.permit(&message.tenant).await?;
-            let answer = self.service.rotate_kek(&permit, repeat).await?;
+            let answer = self.service.rotate_kek(&permit, message.pending, repeat).await?;
             Ok(answer.map(|kek| v1::RotateKekResponse { kek: Some(convert::kek(kek)) }))
+        };
+        let outcome = outcome.await;
+        call.finish(outcome).await
+    }
+
+    async fn get_kek(
+        &self,
+        request: Request<v1::GetKekRequest>,
+    ) -> Result<Response<v1::GetKekResponse>, Status> {
+        let call = Call::begin(&self.service, &request, Operation::KeyRead)?;
+        let message = request.into_inner();
+        let outcome = async {
+            let permit = call.permit(&message.tenant).await?;
+            let answer = self.service.kek(&permit, KekVersion(message.version)).await?;
+            Ok(answer.map(|kek| v1::GetKekResponse { kek: Some(convert::kek(kek)) }))
+        };
+        let outcome = outcome.await;
+        call.finish(outcome).await
+    }
+
+    async fn promote_kek(
+        &self,
+        request: Request<v1::PromoteKekRequest>,
+    ) -> Result<Response<v1::PromoteKekResponse>, Status> {
+        let call = Call::begin(&self.service, &request, Operation::KeyPromote)?;
+        let message = request.into_inner();
+        let outcome = async {
+            let repeat = parse::repeat("PromoteKek", &message.request_id, &message)?;
+            let kek =
+                self.change_kek(&call, &message.tenant, message.version, KekVerb::Promote, repeat).await?;
+            Ok(kek.map(|kek| v1::PromoteKekResponse { kek: Some(kek) }))
+        };
+        let outcome = outcome.await;
+        call.finish(outcome).await
+    }
+
+    async fn enable_kek(
+        &self,
+        request: Request<v1::EnableKekRequest>,
+    ) -> Result<Response<v1::EnableKekResponse>, Status> {
+        let call = Call::begin(&self.service, &request, Operation::KeyEnable)?;
+        let message = request.into_inner();
+        let outcome = async {
+            let repeat = parse::repeat("EnableKek", &message.request_id, &message)?;
+            let kek =
+                self.change_kek(&call, &message.tenant, message.version, KekVerb::Enable, repeat).await?;
+            Ok(kek.map(|kek| v1::EnableKekResponse { kek: Some(kek) }))
+        };
+        let outcome = outcome.await;
+        call.finish(outcome).await
+    }
+
+    async fn disable_kek(
+        &self,
+        request: Request<v1::DisableKekRequest>,
+    ) -> Result<Response<v1::DisableKekResponse>, Status> {
+        let call = Call::begin(&self.service, &request, Operation::KeyDisable)?;
+        let message = request.into_inner();
+        let outcome = async {
+            let repeat = parse::repeat("DisableKek", &message.request_id, &message)?;
+            let kek =
+                self.change_kek(&call, &message.tenant, message.version, KekVerb::Disable, repeat).await?;
+            Ok(kek.map(|kek| v1::DisableKekResponse { kek: Some(kek) }))
+        };
+        let outcome = outcome.await;
+        call.finish(outcome).await
+    }
+
+    async fn cancel_kek_destruction(
+        &self,
+        request: Request<v1::CancelKekDestructionRequest>,
+    ) -> Result<Response<v1::CancelKekDestructionResponse>, Status> {
+        let call = Call::begin(&self.service, &request, Operation::KeyCancel)?;
+        let message = request.into_inner();
+        let outcome = async {
+            let repeat = parse::repeat("CancelKekDestruction", &message.request_id, &message)?;
+            let kek =
+                self.change_kek(&call, &message.tenant, message.version, KekVerb::Cancel, repeat).await?;
+            Ok(kek.map(|kek| v1::CancelKekDestructionResponse { kek: Some(kek) }))
+        };
+        let outcome = outcome.await;
+        call.finish(outcome).await
+    }
+
+    async fn count_kek_use(
+        &self,
+        request: Request<v1::CountKekUseRequest>,
+    ) -> Result<Response<v1::CountKekUseResponse>, Status> {
+        let call = Call::begin(&self.service, &request, Operation::KeyCensus)?;
+        let message = request.into_inner();
+        let outcome = async {
+            let permit = call.permit(&message.tenant).await?;
+            let answer = self.service.count_kek_use(&permit).await?;
+            let uses = |found: Vec<KekUse>| found.into_iter().map(convert::kek_use).collect();
+            Ok(answer.map(|found| v1::CountKekUseResponse { uses: uses(found) }))
+        };
+        let outcome = outcome.await;
+        call.finish(outcome).await
+    }
+
+    async fn destroy_kek(
+        &self,
+        request: Request<v1::DestroyKekRequest>,
+    ) -> Result<Response<v1::DestroyKekResponse>, Status> {
+        let call = Call::begin(&self.service, &request, Operation::KeySchedule)?;
+        let message = request.into_inner();
+        let outcome = async {
+            let permit = call.permit(&message.tenant).await?;
+            let repeat = parse::repeat("DestroyKek", &message.request_id, &message)?;
+            let destroy = DestroyKek {
+                version: KekVersion(message.version),
+                grace: message.grace.map(|grace| parse::duration("grace", grace)).transpose()?,
+                expect_sessions: message.expect_sessions,
+                dry_run: message.dry_run,
+            };
+            let answer = match destroy.grace {
+                Some(grace) if grace.is_zero() => {
+                    let now = call.permit(&message.tenant).await?;
+                    self.service.destroy_kek_now(&permit, &now, &destroy, repeat).await?
+                }
+                Some(_) | None => self.service.destroy_kek(&permit, &destroy, repeat).await?,
+            };
+            Ok(answer
+                .map(|kek| v1::DestroyKekResponse { sessions: kek.sessions, kek: Some(convert::kek(kek)) }))
         };
         let outcome = outcome.await;
         call.finish(outcome).await

@@ -6,7 +6,7 @@ use super::parse::{log_text, uuid_text};
 use crate::model::{Duration, KekState, Owner, Scope, Timestamp};
 use crate::proto::v1;
 use crate::service::{
-    EntryChange, EntryDescription, EntryWithValue, EventDescription, KekDescription, LogLine,
+    EntryChange, EntryDescription, EntryWithValue, EventDescription, KekDescription, KekUse, LogLine,
     SessionDescription, Status, TenantDescription, TokenDescription,
 };
 
@@ -108,7 +108,12 @@ pub(super) fn kek(kek: KekDescription) -> v1::Kek {
         state: state.into(),
         create_time: Some(time(kek.created)),
         state_time: Some(time(kek.changed)),
+        destroy_time: kek.destroy_at.map(time),
     }
+}
+
+pub(super) fn kek_use(found: KekUse) -> v1::KekUse {
+    v1::KekUse { version: found.version.0, sessions: found.sessions }
 }
 
 fn scope(name: &str) -> v1::Scope {
@@ -122,6 +127,8 @@ fn scope(name: &str) -> v1::Scope {
         Some(Scope::Tenants) => v1::Scope::Tenants,
         Some(Scope::Tokens) => v1::Scope::Tokens,
         Some(Scope::Status) => v1::Scope::Status,
+        Some(Scope::KeysDestroy) => v1::Scope::KeysDestroy,
+        Some(Scope::KeysDestroyNow) => v1::Scope::KeysDestroyNow,
         None => v1::Scope::Unspecified,
     }
 }

@@ -65,6 +65,13 @@ fn draft(error: &Error) -> Draft {
         Error::SensitivePurged => begin(Code::FailedPrecondition, ErrorReason::SensitivePurged),
         Error::KeyDisabled => begin(Code::FailedPrecondition, ErrorReason::KeyDisabled),
         Error::KeyDestroyed => begin(Code::FailedPrecondition, ErrorReason::KeyDestroyed),
+        Error::KeyNotFound => begin(Code::NotFound, ErrorReason::KeyNotFound),
+        Error::KeyState(state) => {
+            begin(Code::FailedPrecondition, ErrorReason::KeyState).metadata("state", state.name())
+        }
+        Error::KeyInUse { found } => {
+            begin(Code::FailedPrecondition, ErrorReason::KeyInUse).metadata("sessions", found.to_string())
+        }
         Error::QuotaExceeded { max, .. } => {
             begin(Code::ResourceExhausted, ErrorReason::QuotaExceeded).metadata("limit", max.to_string())
         }

@@ -220,6 +220,8 @@ pub(super) fn scopes(scopes: &[i32]) -> Parsed<Scopes> {
         Ok(v1::Scope::Tenants) => Ok(Scope::Tenants),
         Ok(v1::Scope::Tokens) => Ok(Scope::Tokens),
         Ok(v1::Scope::Status) => Ok(Scope::Status),
+        Ok(v1::Scope::KeysDestroy) => Ok(Scope::KeysDestroy),
+        Ok(v1::Scope::KeysDestroyNow) => Ok(Scope::KeysDestroyNow),
         Ok(v1::Scope::Unspecified) | Err(_) => Err(Error::invalid("scopes", Problem::Unknown)),
     };
     let scopes: Scopes = scopes.iter().map(known).collect::<Parsed<_>>()?;

@@ -69,6 +69,22 @@ operations! {
     KeyList = "key.list",
     /// A new key version became primary.
     KeyRotate = "key.rotate",
+    /// A key version was looked at.
+    KeyRead = "key.read",
+    /// A key version became the primary.
+    KeyPromote = "key.promote",
+    /// A key version may unwrap again.
+    KeyEnable = "key.enable",
+    /// A key version was disabled.
+    KeyDisable = "key.disable",
+    /// The sessions that key versions wrap were counted.
+    KeyCensus = "key.census",
+    /// A key version is to be destroyed.
+    KeySchedule = "key.schedule",
+    /// A key version is not to be destroyed.
+    KeyCancel = "key.cancel",
+    /// A key version was destroyed.
+    KeyDestroy = "key.destroy",
     /// A tenant was created.
     TenantCreate = "tenant.create",
     /// A tenant was read.

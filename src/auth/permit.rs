@@ -54,8 +54,16 @@ action!(
     PurgeSensitive: Purge
 );
 action!(
-    /// Lists and rotates keys.
+    /// Lists, rotates, promotes, enables and disables keys.
     ManageKeys: Keys
+);
+action!(
+    /// Destroys keys after a grace period.
+    DestroyKeys: KeysDestroy
+);
+action!(
+    /// Destroys keys at once.
+    DestroyKeysNow: KeysDestroyNow
 );
 action!(
     /// Reads an access log.

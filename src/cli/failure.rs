@@ -217,6 +217,14 @@ pub fn hint_of(error: &ClientError) -> Option<String> {
     Some(hint.to_owned())
 }
 
+/// What to do when sessions would die with a key.
+fn in_use_hint(error: &ClientError) -> String {
+    let sessions = error.detail("sessions").unwrap_or("an unknown number of");
+    format!(
+        "{sessions} sessions would be lost: rewrap them first, or accept that with --force --sessions {sessions}"
+    )
+}
+
 /// What to do about a refusal, by the reason that the server gave.
 fn hint_of_reason(error: &ClientError) -> Option<String> {
     use ErrorReason as R;
@@ -234,6 +242,8 @@ fn hint_of_reason(error: &ClientError) -> Option<String> {
         R::AlreadyExists => "choose another name, or use what exists",
         R::TenantSuspended => "'strongroom tenant resume' ends the suspension",
         R::KeyDisabled => "'strongroom key list' shows the state of each version",
+        R::KeyNotFound | R::KeyState => "'strongroom key list' shows the versions and their states",
+        R::KeyInUse => return Some(in_use_hint(error)),
         R::KeyDestroyed | R::SensitivePurged => "this cannot be undone; what the key protected is gone",
         R::QuotaExceeded => "delete what is no longer needed, or ask the operator for more",
         R::RateLimited | R::Overloaded => return Some(later_hint(error)),

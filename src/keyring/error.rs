@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use super::provider::{ProviderError, ProviderKind};
 use crate::crypto::{OpenError, RecipientError, SealError};
 use crate::env::EntropyError;
-use crate::model::KekVersion;
+use crate::model::{KekState, KekVersion};
 use crate::store::{EngineError, RowError};
 
 /// Why a key could not be made, opened or used.
@@ -22,6 +22,12 @@ pub enum KeyringError {
     /// The version of the tenant's key is gone for ever, and with it all that it wrapped.
     #[error("version {} of the tenant's key is destroyed", .0.0)]
     KeyDestroyed(KekVersion),
+    /// The tenant's key has no such version.
+    #[error("the tenant's key has no version {}", .0.0)]
+    UnknownVersion(KekVersion),
+    /// What was asked for is not for a version in this state.
+    #[error("the version is {}", .0.name())]
+    WrongState(KekState),
     /// A tenant's key has as many versions as a row holds.
     #[error("a tenant's key can have {living} versions that are not destroyed, and {listed} in all")]
     TooManyVersions {

@@ -88,6 +88,17 @@ impl<V: Clone> Memo<V> {
         drop(forgotten);
     }
 
+    /// Drops what all rows opened to whose keys are among `gone`.
+    pub(super) fn forget_where(&self, gone: impl Fn(&Key) -> bool) {
+        for set in &self.sets {
+            let mut set = set.lock().unwrap_or_else(PoisonError::into_inner);
+            let (out, stay) = std::mem::take(&mut set.slots).into_iter().partition(|slot| gone(&slot.key));
+            set.slots = stay;
+            drop(set);
+            drop::<Vec<Slot<V>>>(out);
+        }
+    }
+
     pub(super) fn stats(&self) -> MemoStats {
         MemoStats {
             hits: self.hits.load(Ordering::Relaxed),

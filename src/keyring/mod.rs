@@ -47,7 +47,8 @@
 //! above. Payload: `1 (u8)`, then in postcard's encoding, for the system row: created ms (u64), audit epoch (u32), pseudonym
 //! version (u32); for a tenant: name, incarnation (u32), state (u8: active 1, suspended 2), created ms (u64), state changed
 //! ms (u64), KEK id (12 bytes), list of {version (u32), state (u8: pending 1, primary 2, enabled 3, disabled 4,
-//! destroy-scheduled 5, destroyed 6), created ms (u64), changed ms (u64)}, audit epoch (u32), pseudonym version (u32). The
+//! destroy-scheduled 5, destroyed 6), created ms (u64), changed ms (u64), destroy ms (u64, 0 unless
+//! scheduled)}, audit epoch (u32), pseudonym version (u32). The
 //! list ascends, holds exactly one primary, and has one KEK record for each version that is not destroyed.
 //!
 //! **Session keys.** Header: `WrappedBodyDek` or `WrappedSensitiveDek`; key id = `KEK id (12) ‖ version (u32)`; revision 1.
@@ -66,6 +67,7 @@ mod session;
 mod tenant;
 #[cfg(test)]
 mod tests;
+mod version;
 mod wrap;
 
 use std::fmt;
@@ -79,7 +81,8 @@ pub use provider::{
 };
 pub use root::Recipient;
 pub use session::{SessionKeys, WrappedSession};
-pub use tenant::{KekVersionState, Tenant};
+pub use tenant::Tenant;
+pub use version::{KekChange, KekVersionState};
 
 use crate::crypto::{
     AuditKey, ControlKey, IndexKey, Kek, PseudonymKey, RecoveryPrivateKey, RecoveryPublicKey, Sealed,
@@ -311,13 +314,46 @@ impl Keyring {
         Ok(tenant)
     }
 
-    /// Adds a version of the tenant's key and makes it the primary: the row to store, one revision further.
+    /// Opens a row that is not stored yet, and remembers nothing.
+    ///
+    /// # Errors
+    /// As for [`open_tenant`](Self::open_tenant).
+    pub fn preview_tenant(&self, key: &Key, row: &Row) -> Result<Tenant, KeyringError> {
+        Tenant::open(self.store, &self.roots, key, row)
+    }
+
+    /// Adds a version of the tenant's key, pending or as the primary: the row to store, one revision further, and the version.
     ///
     /// # Errors
     /// [`KeyringError::TooManyVersions`]; [`KeyringError::Entropy`] when the source fails.
-    pub fn rotate_kek(&self, tenant: &Tenant, now: Timestamp) -> Result<Row, KeyringError> {
+    pub fn add_kek(
+        &self,
+        tenant: &Tenant,
+        promote: bool,
+        now: Timestamp,
+    ) -> Result<(Row, KekVersion), KeyringError> {
         let mut next = tenant.next();
-        next.add_primary(Kek::generate(self.entropy.as_ref())?, now)?;
+        let version = next.add_version(Kek::generate(self.entropy.as_ref())?, now)?;
+        if promote {
+            next.change_version(version, KekChange::Promote, now)?;
+        }
+        Ok((self.seal_tenant(&next)?, version))
+    }
+
+    /// Changes the state of a version of the tenant's key: the row to store, one revision further.
+    ///
+    /// # Errors
+    /// [`KeyringError::UnknownVersion`]; [`WrongState`](KeyringError::WrongState) when the change is not for a version in its
+    /// state; [`Entropy`](KeyringError::Entropy) when the source fails.
+    pub fn change_kek(
+        &self,
+        tenant: &Tenant,
+        version: KekVersion,
+        change: KekChange,
+        now: Timestamp,
+    ) -> Result<Row, KeyringError> {
+        let mut next = tenant.next();
+        next.change_version(version, change, now)?;
         self.seal_tenant(&next)
     }
 
@@ -336,9 +372,11 @@ impl Keyring {
         self.seal_tenant(&next)
     }
 
-    /// Drops a tenant's keys from memory. They are opened again when its row is read again.
+    /// Drops from memory what is known of a tenant, its keys and those of its sessions. What its row still holds is opened
+    /// again when that is read again.
     pub fn forget_tenant(&self, key: &Key) {
         self.tenants.forget(key);
+        self.sessions.forget_where(|session| session.tenant() == key.tenant());
     }
 
     fn seal_tenant(&self, tenant: &Tenant) -> Result<Row, KeyringError> {

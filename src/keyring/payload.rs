@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use super::KeyringError;
-use super::tenant::{Description, KekVersionState};
+use super::tenant::Description;
+use super::version::KekVersionState;
 use crate::crypto::SealError;
 use crate::model::{KekState, KekVersion, TenantName, TenantRef, TenantState, Timestamp};
 
@@ -33,6 +34,8 @@ struct VersionV1 {
     state: u8,
     created_ms: u64,
     changed_ms: u64,
+    /// 0 unless a destruction is scheduled.
+    destroy_ms: u64,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -127,17 +130,22 @@ impl From<&KekVersionState> for VersionV1 {
             state: kek_state_number(of.state),
             created_ms: of.created.as_millis(),
             changed_ms: of.changed.as_millis(),
+            destroy_ms: of.destroy_at.map_or(0, Timestamp::as_millis),
         }
     }
 }
 
 impl VersionV1 {
     fn check(&self) -> Option<KekVersionState> {
-        Some(KekVersionState {
+        let state = kek_state(self.state)?;
+        let scheduled = state == KekState::DestroyScheduled;
+        let destroy_at = scheduled.then(|| Timestamp::from_millis(self.destroy_ms));
+        (scheduled || self.destroy_ms == 0).then(|| KekVersionState {
             version: KekVersion(self.version),
-            state: kek_state(self.state)?,
+            state,
             created: Timestamp::from_millis(self.created_ms),
             changed: Timestamp::from_millis(self.changed_ms),
+            destroy_at,
         })
     }
 }

@@ -3,27 +3,15 @@
 use std::fmt;
 use std::sync::Arc;
 
+use super::KeyringError;
 use super::payload;
 use super::root::Roots;
+use super::version::KekVersionState;
 use super::wrap::{KeySet, RootKey, Slot};
-use super::{KeyringError, MAX_KEK_VERSIONS, MAX_LISTED_VERSIONS};
-use crate::crypto::{AuditKey, ControlKey, IndexKey, Kek, KeyId, Kind, PseudonymKey, SealError, Sealed};
+use crate::crypto::{AuditKey, ControlKey, IndexKey, Kek, KeyId, Kind, PseudonymKey, Sealed};
 use crate::env::Entropy;
 use crate::model::{KekState, KekVersion, Revision, StoreId, TenantName, TenantRef, TenantState, Timestamp};
 use crate::store::{Key, Row, RowError, keys};
-
-/// A version of a tenant's key-encryption key, and what may be done with it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct KekVersionState {
-    /// The version.
-    pub version: KekVersion,
-    /// What may be done with it.
-    pub state: KekState,
-    /// When it was made.
-    pub created: Timestamp,
-    /// When its state last changed.
-    pub changed: Timestamp,
-}
 
 /// A tenant's row, opened.
 pub struct Tenant {
@@ -217,26 +205,6 @@ impl Tenant {
         }
     }
 
-    /// Adds a version and makes it the primary; what was the primary only unwraps from now on.
-    pub(super) fn add_primary(&mut self, kek: Kek, now: Timestamp) -> Result<(), KeyringError> {
-        let versions = &mut self.description.versions;
-        if self.keks.len() >= MAX_KEK_VERSIONS || versions.len() >= MAX_LISTED_VERSIONS {
-            return Err(KeyringError::TooManyVersions {
-                living: MAX_KEK_VERSIONS,
-                listed: MAX_LISTED_VERSIONS,
-            });
-        }
-        let last = versions.last().map_or(0, |of| of.version.0);
-        let version = KekVersion(last.checked_add(1).ok_or(KeyringError::Seal(SealError::TooLarge))?);
-        for of in versions.iter_mut().filter(|of| of.state == KekState::Primary) {
-            (of.state, of.changed) = (KekState::Enabled, now);
-        }
-        versions.push(KekVersionState::new(version, KekState::Primary, now));
-        self.description.primary = version;
-        self.keks.push((version, Arc::new(kek)));
-        Ok(())
-    }
-
     /// The key of a version, when its state allows that it unwraps.
     pub(super) fn kek(&self, version: KekVersion) -> Result<&Kek, KeyringError> {
         // Both lists ascend, and this is asked for every record of every request.
@@ -260,12 +228,6 @@ impl Tenant {
         key.copy_from_slice(&self.description.kek_id);
         number.copy_from_slice(&version.0.to_be_bytes());
         KeyId(id)
-    }
-}
-
-impl KekVersionState {
-    fn new(version: KekVersion, state: KekState, now: Timestamp) -> Self {
-        Self { version, state, created: now, changed: now }
     }
 }
 

@@ -479,7 +479,7 @@ mod tenants {
     fn no_flipped_bit_and_no_truncation_of_a_tenant_row_opens() {
         let keyring = keyring();
         let (key, _, tenant) = keyring.create_tenant(&name(), NOW).unwrap();
-        let row = keyring.rotate_kek(&tenant, LATER).unwrap();
+        let row = keyring.add_kek(&tenant, true, LATER).unwrap().0;
         for at in 0..row.as_bytes().len() {
             for bit in 0..8 {
                 assert_integrity(keyring.open_tenant(&key, &stored(flipped(row.as_bytes(), at, bit))));
@@ -540,7 +540,7 @@ mod tenants {
     fn records_that_change_places_or_are_missing_do_not_open() {
         let keyring = keyring();
         let (key, _, tenant) = keyring.create_tenant(&name(), NOW).unwrap();
-        let row = keyring.rotate_kek(&tenant, LATER).unwrap();
+        let row = keyring.add_kek(&tenant, true, LATER).unwrap().0;
         let records = row.records().unwrap();
         assert_eq!(records.len(), 7);
         let rebuilt = |order: &[usize]| {
@@ -610,11 +610,11 @@ mod tenants {
         let keyring = keyring();
         let (key, mut row, mut tenant) = keyring.create_tenant(&name(), NOW).unwrap();
         for _ in 1..MAX_KEK_VERSIONS {
-            row = keyring.rotate_kek(&tenant, NOW).unwrap();
+            row = keyring.add_kek(&tenant, true, NOW).unwrap().0;
             tenant = keyring.open_tenant(&key, &row).unwrap();
         }
         assert_eq!((row.records().unwrap().len(), tenant.primary()), (125, KekVersion(120)));
-        let refused = keyring.rotate_kek(&tenant, NOW);
+        let refused = keyring.add_kek(&tenant, true, NOW);
         assert!(matches!(refused, Err(KeyringError::TooManyVersions { .. })));
     }
 }
@@ -814,7 +814,7 @@ impl Held {
 
 fn take(step: &Step, keyring: &Keyring, tenant: &Tenant, held: &mut Vec<Held>) -> Option<Row> {
     match step {
-        Step::Rotate => return Some(keyring.rotate_kek(tenant, LATER).unwrap()),
+        Step::Rotate => return Some(keyring.add_kek(tenant, true, LATER).unwrap().0),
         Step::Suspend => {
             return Some(keyring.set_tenant_state(tenant, TenantState::Suspended, LATER).unwrap());
         }

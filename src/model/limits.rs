@@ -66,6 +66,12 @@ pub const TOMBSTONE_TTL: Duration = Duration::from_secs(24 * 3600);
 /// How long the tombstone of a deleted session stays: longer than any request can be under way, so that the revisions of
 /// a session's row do not begin again under one that has read the row.
 pub const DELETED_TOMBSTONE_TTL: Duration = Duration::from_secs(60);
+/// How long the destruction of a key can be taken back, unless somebody says otherwise.
+pub const KEY_GRACE_DEFAULT: Duration = Duration::from_secs(7 * 24 * 3600);
+/// Shortest such time.
+pub const KEY_GRACE_MIN: Duration = Duration::from_secs(24 * 3600);
+/// Longest such time.
+pub const KEY_GRACE_MAX: Duration = Duration::from_secs(90 * 24 * 3600);
 /// How long a request id is remembered.
 pub const REQUEST_ID_TTL: Duration = Duration::from_secs(600);
 /// Shortest lifetime of a token.

@@ -15,7 +15,7 @@ pub enum Scope {
     Write,
     /// Purge the sensitive part of sessions.
     Purge,
-    /// List and rotate keys.
+    /// List, rotate, promote, enable and disable keys; take back their destruction.
     Keys,
     /// Read and search the access log.
     Audit,
@@ -25,11 +25,15 @@ pub enum Scope {
     Tokens,
     /// Read the server's status.
     Status,
+    /// Destroy keys, after a grace period.
+    KeysDestroy,
+    /// Destroy keys without a grace period.
+    KeysDestroyNow,
 }
 
 impl Scope {
     /// All scopes, in the order of their bits.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 11] = [
         Self::Read,
         Self::ReadFull,
         Self::Write,
@@ -39,6 +43,8 @@ impl Scope {
         Self::Tenants,
         Self::Tokens,
         Self::Status,
+        Self::KeysDestroy,
+        Self::KeysDestroyNow,
     ];
 
     /// The scope's name, as in the CLI and in the access log.
@@ -54,6 +60,8 @@ impl Scope {
             Self::Tenants => "tenants",
             Self::Tokens => "tokens",
             Self::Status => "status",
+            Self::KeysDestroy => "keys-destroy",
+            Self::KeysDestroyNow => "keys-destroy-now",
         }
     }
 

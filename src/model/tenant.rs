@@ -58,6 +58,19 @@ pub enum KekState {
 }
 
 impl KekState {
+    /// The state's name, as in the CLI and in errors.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::Primary => "primary",
+            Self::Enabled => "enabled",
+            Self::Disabled => "disabled",
+            Self::DestroyScheduled => "destroy-scheduled",
+            Self::Destroyed => "destroyed",
+        }
+    }
+
     /// Whether a key in this state may unwrap.
     #[must_use]
     pub const fn unwraps(self) -> bool {

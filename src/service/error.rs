@@ -6,7 +6,7 @@ use crate::commit::{CommitError, Receipt};
 use crate::crypto::{OpenError, SealError};
 use crate::env::EntropyError;
 use crate::keyring::KeyringError;
-use crate::model::{NameError, Revision, Scope, Timestamp};
+use crate::model::{KekState, NameError, Revision, Scope, Timestamp};
 use crate::store::{EngineError, RowError};
 
 /// What is wrong with a field of a request. Never repeats the field's content.
@@ -128,6 +128,18 @@ pub enum Error {
     /// The key version was destroyed.
     #[error("the key version was destroyed")]
     KeyDestroyed,
+    /// The tenant's key has no such version.
+    #[error("the tenant's key has no such version")]
+    KeyNotFound,
+    /// What was asked for is not for a version in this state.
+    #[error("the key version is {}", .0.name())]
+    KeyState(KekState),
+    /// Another number of sessions than expected would die with the version.
+    #[error("{found} sessions would die with the key version")]
+    KeyInUse {
+        /// How many.
+        found: u64,
+    },
     /// A stored quantity is at its limit.
     #[error("a quota is exceeded: at most {max} {what}")]
     QuotaExceeded {
@@ -235,6 +247,8 @@ impl From<KeyringError> for Error {
             KeyringError::Integrity => Self::Integrity,
             KeyringError::KeyDisabled(_) => Self::KeyDisabled,
             KeyringError::KeyDestroyed(_) => Self::KeyDestroyed,
+            KeyringError::UnknownVersion(_) => Self::KeyNotFound,
+            KeyringError::WrongState(state) => Self::KeyState(state),
             KeyringError::TooManyVersions { living, .. } => {
                 Self::QuotaExceeded { max: living, what: "versions of a key" }
             }
@@ -296,6 +310,9 @@ impl Error {
             Self::SensitivePurged => Reason::SensitivePurged,
             Self::KeyDisabled => Reason::KeyDisabled,
             Self::KeyDestroyed => Reason::KeyDestroyed,
+            Self::KeyNotFound => Reason::KeyNotFound,
+            Self::KeyState(_) => Reason::KeyState,
+            Self::KeyInUse { .. } => Reason::KeyInUse,
             Self::QuotaExceeded { .. } => Reason::QuotaExceeded,
             Self::Overloaded => Reason::Overloaded,
             Self::AuditUnavailable => Reason::AuditUnavailable,

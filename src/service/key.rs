@@ -1,17 +1,25 @@
-//! Versions of a tenant's key-encryption key.
+//! Versions of a tenant's key-encryption key: made, promoted, disabled, counted, destroyed.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use super::answers::Slot;
 use super::attempt::{Attempt, until_won};
 use super::cursor::{CursorScope, page_size};
+use super::expiry::Bounds;
+use super::hub::Announcement;
 use super::view::{Answer, Page, PageRequest, Repeat};
 use super::{Error, Failure, Service};
 use crate::audit::Operation;
-use crate::auth::{ManageKeys, Permit};
+use crate::auth::{Action, DestroyKeys, DestroyKeysNow, ManageKeys, Permit};
 use crate::commit::Receipt;
-use crate::keyring::{KekVersionState, Tenant};
-use crate::model::{KekState, KekVersion, Timestamp};
-use crate::store::{Batch, RowExpect};
+use crate::keyring::{KekChange, KekVersionState, Keyring, Tenant};
+use crate::model::limits::{KEY_GRACE_DEFAULT, KEY_GRACE_MAX, KEY_GRACE_MIN};
+use crate::model::{Duration, KekState, KekVersion, Timestamp};
+use crate::store::{Batch, Key, Row, RowExpect, keys};
 use serde::{Deserialize, Serialize};
+
+const GRACE: Bounds = Bounds { field: "grace", min: KEY_GRACE_MIN, max: KEY_GRACE_MAX };
 
 /// One version of a key-encryption key, without the key.
 #[derive(Debug, Clone, Copy)]
@@ -24,18 +32,107 @@ pub struct KekDescription {
     pub created: Timestamp,
     /// When it last changed its state.
     pub changed: Timestamp,
+    /// When it will be destroyed, while that is scheduled.
+    pub destroy_at: Option<Timestamp>,
+    /// Sessions that die with it; counted only where it is to be destroyed.
+    pub sessions: u64,
+}
+
+/// How many sessions a version wraps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct KekUse {
+    /// Version.
+    pub version: KekVersion,
+    /// Sessions.
+    pub sessions: u64,
+}
+
+/// What can be done to a version and taken back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KekVerb {
+    /// It becomes the primary.
+    Promote,
+    /// It may unwrap again.
+    Enable,
+    /// It unwraps nothing.
+    Disable,
+    /// It is not destroyed.
+    Cancel,
+}
+
+impl KekVerb {
+    const fn operation(self) -> Operation {
+        match self {
+            Self::Promote => Operation::KeyPromote,
+            Self::Enable => Operation::KeyEnable,
+            Self::Disable => Operation::KeyDisable,
+            Self::Cancel => Operation::KeyCancel,
+        }
+    }
+
+    const fn change(self) -> KekChange {
+        match self {
+            Self::Promote => KekChange::Promote,
+            Self::Enable => KekChange::Enable,
+            Self::Disable => KekChange::Disable,
+            Self::Cancel => KekChange::Cancel,
+        }
+    }
+}
+
+/// What is to be destroyed.
+#[derive(Debug, Clone, Copy)]
+pub struct DestroyKek {
+    /// The version.
+    pub version: KekVersion,
+    /// How long it can be taken back; by default [`KEY_GRACE_DEFAULT`].
+    pub grace: Option<Duration>,
+    /// The number of sessions that die with it.
+    pub expect_sessions: u64,
+    /// Changes nothing.
+    pub dry_run: bool,
+}
+
+/// A tenant's row as it is to be, and what goes with it.
+struct Altered {
+    row: Row,
+    version: KekVersion,
+    /// Index rows that come and go.
+    put: Option<Key>,
+    delete: Option<Key>,
+    /// The number of sessions that die, if any may.
+    dying: Option<u64>,
+    dry_run: bool,
 }
 
 impl KekDescription {
     const fn new(kek: &KekVersionState) -> Self {
-        Self { version: kek.version, state: kek.state, created: kek.created, changed: kek.changed }
+        Self {
+            version: kek.version,
+            state: kek.state,
+            created: kek.created,
+            changed: kek.changed,
+            destroy_at: kek.destroy_at,
+            sessions: 0,
+        }
     }
 }
 
-/// What is remembered of a rotation: the version that it made.
+impl Altered {
+    const fn new(row: Row, version: KekVersion) -> Self {
+        Self { row, version, put: None, delete: None, dying: None, dry_run: false }
+    }
+
+    fn killing(self, destroy: &DestroyKek) -> Self {
+        Self { dying: Some(destroy.expect_sessions), dry_run: destroy.dry_run, ..self }
+    }
+}
+
+/// What is remembered of a change: the version that it made or changed.
 #[derive(Serialize, Deserialize)]
-struct Rotated {
+struct Given {
     version: u32,
+    sessions: u64,
 }
 
 impl Service {
@@ -75,47 +172,223 @@ impl Service {
         Ok((Page { items, next }, attempt.record().await?))
     }
 
-    /// Makes a new primary version. What older versions wrapped goes on opening.
+    /// Returns one version.
     ///
     /// # Errors
-    /// [`Error::TenantNotFound`].
-    pub async fn rotate_kek(
+    /// [`Error::KeyNotFound`].
+    pub async fn kek(
         &self,
         permit: &Permit<ManageKeys>,
-        repeat: Option<Repeat>,
+        version: KekVersion,
     ) -> Result<Answer<KekDescription>, Failure> {
-        let (mut attempt, tenant) = self.attempt(permit, Operation::KeyRotate).await?;
-        let slot = self.system_slot(permit, repeat);
-        let outcome = until_won!(self.rotate_once(&mut attempt, &tenant, slot.as_ref()).await);
+        let (mut attempt, tenant) = self.attempt(permit, Operation::KeyRead).await?;
+        attempt.event.kek = Some(version);
+        let outcome = async {
+            let (tenant, _) = self.fresh_tenant(&tenant).await?;
+            Ok((describe(&tenant, version)?, attempt.record().await?))
+        };
+        let outcome = outcome.await;
         attempt.close(outcome).await
     }
 
-    async fn rotate_once(
+    /// Makes a new version: the primary, or one that is pending until it is promoted. What older versions wrapped goes on
+    /// opening.
+    ///
+    /// # Errors
+    /// [`Error::QuotaExceeded`] when there are too many already.
+    pub async fn rotate_kek(
+        &self,
+        permit: &Permit<ManageKeys>,
+        pending: bool,
+        repeat: Option<Repeat>,
+    ) -> Result<Answer<KekDescription>, Failure> {
+        self.alter_key(permit, Operation::KeyRotate, None, repeat, |tenant, now| {
+            let (row, version) = self.keyring.add_kek(tenant, !pending, now)?;
+            Ok(Altered::new(row, version))
+        })
+        .await
+    }
+
+    /// Changes the state of a version. To do what is done already is no error.
+    ///
+    /// # Errors
+    /// [`Error::KeyNotFound`]; [`Error::KeyState`] when this is not for a version in its state.
+    pub async fn change_kek(
+        &self,
+        permit: &Permit<ManageKeys>,
+        version: KekVersion,
+        verb: KekVerb,
+        repeat: Option<Repeat>,
+    ) -> Result<Answer<KekDescription>, Failure> {
+        self.alter_key(permit, verb.operation(), Some(version), repeat, |tenant, now| {
+            let row = self.keyring.change_kek(tenant, version, verb.change(), now)?;
+            let scheduled = describe(tenant, version)?.destroy_at;
+            let delete = scheduled.map(|at| keys::expiry(at, tenant.row_key()));
+            Ok(Altered { delete, ..Altered::new(row, version) })
+        })
+        .await
+    }
+
+    /// Makes a version useless at once and destroys it when its grace is over.
+    ///
+    /// # Errors
+    /// [`Error::KeyInUse`] when other than the expected number of sessions would die; [`Error::KeyNotFound`],
+    /// [`Error::KeyState`]; [`Error::Invalid`] for a grace outside of its bounds.
+    pub async fn destroy_kek(
+        &self,
+        permit: &Permit<DestroyKeys>,
+        destroy: &DestroyKek,
+        repeat: Option<Repeat>,
+    ) -> Result<Answer<KekDescription>, Failure> {
+        let version = destroy.version;
+        self.alter_key(permit, Operation::KeySchedule, Some(version), repeat, |tenant, now| {
+            let grace = destroy.grace.unwrap_or(KEY_GRACE_DEFAULT);
+            GRACE.span(grace)?;
+            let at = now.after(grace);
+            let row = self.keyring.change_kek(tenant, version, KekChange::Schedule(at), now)?;
+            let put = Some(keys::expiry(at, tenant.row_key()));
+            Ok(Altered { put, ..Altered::new(row, version).killing(destroy) })
+        })
+        .await
+    }
+
+    /// Destroys a version at once: there is no way back.
+    ///
+    /// # Errors
+    /// As for [`Service::destroy_kek`].
+    pub async fn destroy_kek_now(
+        &self,
+        permit: &Permit<DestroyKeys>,
+        _: &Permit<DestroyKeysNow>,
+        destroy: &DestroyKek,
+        repeat: Option<Repeat>,
+    ) -> Result<Answer<KekDescription>, Failure> {
+        let version = destroy.version;
+        self.alter_key(permit, Operation::KeyDestroy, Some(version), repeat, |tenant, now| {
+            let row = self.keyring.change_kek(tenant, version, KekChange::Destroy, now)?;
+            Ok(Altered::new(row, version).killing(destroy))
+        })
+        .await
+    }
+
+    /// Counts the sessions that each version wraps, those among them that have ended and are not swept yet.
+    ///
+    /// # Errors
+    /// [`Error::TenantNotFound`].
+    pub async fn count_kek_use(&self, permit: &Permit<ManageKeys>) -> Result<Answer<Vec<KekUse>>, Failure> {
+        let (attempt, tenant) = self.attempt(permit, Operation::KeyCensus).await?;
+        let outcome = async {
+            let (tenant, _) = self.fresh_tenant(&tenant).await?;
+            let uses = self.census(&tenant).await?;
+            Ok((uses, attempt.record().await?))
+        };
+        let outcome = outcome.await;
+        attempt.close(outcome).await
+    }
+
+    /// Destroys the versions of a tenant's key whose grace is over.
+    pub(super) async fn destroy_due(&self, tenant: &Tenant, now: Timestamp) -> Result<bool, Error> {
+        let due = |kek: &&KekVersionState| kek.destroy_at.is_some_and(|at| at <= now);
+        let (tenant, row) = self.fresh_tenant(tenant).await?;
+        let Some(kek) = tenant.keks().iter().find(due).copied() else { return Ok(false) };
+        let key = tenant.row_key().clone();
+        let mut batch = Batch::default();
+        batch.expect.push((key.clone(), RowExpect::unchanged(Some(&row))));
+        batch.put.push((key, self.keyring.change_kek(&tenant, kek.version, KekChange::Destroy, now)?));
+        let mut attempt = self.own_attempt(&tenant, Operation::KeyDestroy);
+        attempt.event.kek = Some(kek.version);
+        attempt.commit(batch, Some(self.forgetting(&tenant))).await?;
+        Ok(true)
+    }
+
+    /// Counts, a step at a time, the sessions of a tenant by the version that wraps their keys.
+    async fn census(&self, tenant: &Tenant) -> Result<Vec<KekUse>, Error> {
+        let living = tenant.keks().iter().filter(|kek| kek.state != KekState::Destroyed);
+        let mut uses: BTreeMap<KekVersion, u64> = living.map(|kek| (kek.version, 0)).collect();
+        let mut sessions = self.sessions_of(tenant, None);
+        while let Some((_, row)) = sessions.next().await? {
+            let records = row.records()?;
+            // A tombstone is one record, and has no keys.
+            if let [body, _, ..] = records.as_slice() {
+                let version = Keyring::wrapping_version(body).ok_or(Error::Integrity)?;
+                *uses.entry(version).or_default() += 1;
+            }
+        }
+        Ok(uses.into_iter().map(|(version, sessions)| KekUse { version, sessions }).collect())
+    }
+
+    async fn alter_key<A: Action>(
+        &self,
+        permit: &Permit<A>,
+        operation: Operation,
+        version: Option<KekVersion>,
+        repeat: Option<Repeat>,
+        alter: impl Fn(&Tenant, Timestamp) -> Result<Altered, Error>,
+    ) -> Result<Answer<KekDescription>, Failure> {
+        let (mut attempt, tenant) = self.attempt(permit, operation).await?;
+        attempt.event.kek = version;
+        let slot = self.system_slot(permit, repeat);
+        let outcome = until_won!(self.alter_key_once(&mut attempt, &tenant, slot.as_ref(), &alter).await);
+        attempt.close(outcome).await
+    }
+
+    async fn alter_key_once(
         &self,
         attempt: &mut Attempt<'_>,
         tenant: &Tenant,
         slot: Option<&Slot>,
+        alter: impl Fn(&Tenant, Timestamp) -> Result<Altered, Error>,
     ) -> Result<(KekDescription, Receipt), Error> {
         let (tenant, row) = self.fresh_tenant(tenant).await?;
-        if let Some(given) = self.system_answer::<Rotated>(slot).await? {
-            return Ok((version(&tenant, KekVersion(given.version))?, attempt.record().await?));
+        if let Some(given) = self.system_answer::<Given>(slot).await? {
+            let now = describe(&tenant, KekVersion(given.version))?;
+            return Ok((KekDescription { sessions: given.sessions, ..now }, attempt.record().await?));
         }
         let key = tenant.row_key().clone();
-        let rotated = self.keyring.rotate_kek(&tenant, self.clock.now())?;
-        let after = self.keyring.open_tenant(&key, &rotated)?;
+        let altered = alter(&tenant, self.clock.now())?;
+        attempt.event.kek = Some(altered.version);
+        let after = self.keyring.preview_tenant(&key, &altered.row)?;
+        let mut description = describe(&after, altered.version)?;
+        if let Some(expected) = altered.dying {
+            // Only the primary wraps what is new, and this is not the primary, nor becomes it before the commit: so the
+            // number can only fall until then.
+            let uses = self.census(&tenant).await?;
+            let found =
+                uses.iter().find(|found| found.version == altered.version).map_or(0, |found| found.sessions);
+            description.sessions = found;
+            if found != expected && !altered.dry_run {
+                return Err(Error::KeyInUse { found });
+            }
+        }
+        if altered.dry_run {
+            return Ok((description, attempt.record().await?));
+        }
         let mut batch = Batch::default();
         batch.expect.push((key.clone(), RowExpect::unchanged(Some(&row))));
-        batch.put.push((key, rotated));
+        batch.put.push((key, altered.row));
+        batch.put.extend(altered.put.map(|index| (index, Row::marker())));
+        batch.delete.extend(altered.delete);
         if let Some(slot) = slot {
-            let rotated = Rotated { version: after.primary().0 };
-            slot.give(self, &self.system_answer_key(), &rotated, &mut batch)?;
+            let given = Given { version: altered.version.0, sessions: description.sessions };
+            slot.give(self, &self.system_answer_key(), &given, &mut batch)?;
         }
-        attempt.event.kek = Some(after.primary());
-        let receipt = attempt.commit(batch, None).await?;
-        Ok((version(&after, after.primary())?, receipt))
+        let forgetting = (description.state == KekState::Destroyed).then(|| self.forgetting(&tenant));
+        Ok((description, attempt.commit(batch, forgetting).await?))
+    }
+
+    /// What a commit runs that destroys a key: it and what it opened leave the memory, whether or not somebody waits.
+    fn forgetting(&self, tenant: &Tenant) -> Announcement {
+        let (keyring, tenants, sessions) =
+            (Arc::clone(&self.keyring), Arc::clone(&self.tenants), self.sessions.clone());
+        let (key, name) = (tenant.row_key().clone(), tenant.name().clone());
+        Box::new(move || {
+            tenants.forget(&name);
+            keyring.forget_tenant(&key);
+            sessions.forget_tenant(&key);
+        })
     }
 }
 
-fn version(tenant: &Tenant, wanted: KekVersion) -> Result<KekDescription, Error> {
-    tenant.keks().iter().find(|kek| kek.version == wanted).map(KekDescription::new).ok_or(Error::KeyDestroyed)
+fn describe(tenant: &Tenant, wanted: KekVersion) -> Result<KekDescription, Error> {
+    tenant.keks().iter().find(|kek| kek.version == wanted).map(KekDescription::new).ok_or(Error::KeyNotFound)
 }

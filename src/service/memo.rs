@@ -56,6 +56,13 @@ impl<V: Clone> Memo<V> {
         self.shard(key).lock().unwrap_or_else(PoisonError::into_inner).rows.remove(key);
     }
 
+    /// Drops what was made of all rows whose keys are among `gone`.
+    pub(super) fn forget_where(&self, gone: impl Fn(&Key) -> bool) {
+        for shard in &self.shards {
+            shard.lock().unwrap_or_else(PoisonError::into_inner).rows.retain(|key, _| !gone(key));
+        }
+    }
+
     fn shard(&self, key: &Key) -> &Mutex<Shard<V>> {
         // The last bytes of a key are blinded, so they are spread evenly.
         let spread =

@@ -26,6 +26,7 @@ mod sweeper;
 mod tenant;
 mod token;
 mod view;
+mod walk;
 mod watch;
 
 use std::collections::HashMap;
@@ -38,7 +39,7 @@ pub use audit::{AuditPage, AuditQuery, AuditTail};
 pub use entry::Reading;
 pub use error::{Error, Failure, Problem};
 pub use event::{Appended, EventPage, EventReader, LastEvent, NewEvent};
-pub use key::KekDescription;
+pub use key::{DestroyKek, KekDescription, KekUse, KekVerb};
 pub use session::{CreateSession, Lifetime, UpdateSession};
 pub use status::{Counts, Status};
 pub use sweeper::{SweepReport, Sweeper};
@@ -71,7 +72,7 @@ pub struct Service {
     entropy: Arc<dyn Entropy>,
     system_log: Arc<LogKeys>,
     reader: LogReader,
-    tenants: TenantDirectory,
+    tenants: Arc<TenantDirectory>,
     logs: Mutex<HashMap<TenantId, Arc<LogKeys>>>,
     sessions: SessionMemo,
     tokens: Arc<Tokens>,
@@ -123,7 +124,7 @@ impl Service {
         Arc::new(Self {
             system_log: Arc::new(attempt::system_log(&keyring)),
             reader: LogReader::new(Arc::clone(&engine)),
-            tenants: TenantDirectory::default(),
+            tenants: Arc::default(),
             logs: Mutex::default(),
             sessions: SessionMemo::default(),
             tokens,

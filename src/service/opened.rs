@@ -37,6 +37,13 @@ impl Default for SessionMemo {
     }
 }
 
+impl SessionMemo {
+    /// Drops what is known of a tenant's sessions.
+    pub(super) fn forget_tenant(&self, tenant: &Key) {
+        self.0.forget_where(|session| session.tenant() == tenant.tenant());
+    }
+}
+
 /// A session that may be used, and the rows that were read with it.
 pub(super) struct Opened {
     pub(super) tenant: Arc<Tenant>,
@@ -124,6 +131,10 @@ impl Service {
             return Err(Error::TenantNotFound);
         };
         let tenant = self.keyring.open_tenant(known.row_key(), &row)?;
+        if tenant.revision() != known.revision() {
+            // What is known by name holds keys, too, and must not outlive them.
+            self.tenants.learn(&tenant);
+        }
         match tenant.state() {
             TenantState::Active => Ok(tenant),
             TenantState::Suspended => Err(Error::TenantSuspended),

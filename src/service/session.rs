@@ -20,7 +20,7 @@ use crate::crypto::{BodyDek, ControlKey};
 use crate::keyring::Tenant;
 use crate::model::limits::{PAGE_SCAN_ROWS, SESSION_TTL_DEFAULT, SESSION_TTL_MIN, TTL_MAX};
 use crate::model::{Duration, Labels, MutationExpiry, Owner, Revision, SessionId, Timestamp};
-use crate::store::{Batch, Key, Row, RowExpect, ScanRange, keys};
+use crate::store::{Batch, Key, Row, RowExpect, keys};
 
 /// Random bytes in a minted handle.
 const HANDLE_BYTES: usize = 24;
@@ -273,7 +273,8 @@ impl Service {
         let (_, row) = self.fresh_tenant(tenant).await?;
         let tenant = self.usable_tenant(tenant, Some(row))?;
         let scope = list_scope(&tenant, owner);
-        let mut after = scope.open(self, &page.token)?.map(Key::from_stored);
+        let after = scope.open(self, &page.token)?.map(Key::from_stored);
+        let mut walk = self.sessions_of(&tenant, after);
         let now = self.clock.now();
         let size = page_size(page.size);
         let mut items = Vec::new();
@@ -282,9 +283,7 @@ impl Service {
             if items.len() == size {
                 break;
             }
-            let prefix = keys::tenant_sessions(tenant.tenant_ref().id);
-            let range = ScanRange { after: after.clone(), ..ScanRange::prefix(prefix) };
-            let Some((key, row)) = self.engine.scan(range, 1).await?.pop() else {
+            let Some((key, row)) = walk.next().await? else {
                 exhausted = true;
                 break;
             };
@@ -294,9 +293,8 @@ impl Service {
             {
                 items.push(SessionDescription::new(&session));
             }
-            after = Some(keys::session_end(&key));
         }
-        let next = match after {
+        let next = match walk.place() {
             Some(after) if !exhausted => scope.seal(self, after.as_bytes())?,
             Some(_) | None => String::new(),
         };

@@ -151,7 +151,9 @@ impl Service {
         let Some(tenant) = self.tenant_of(&row).await? else {
             return self.drop_index(None, index).await;
         };
-        if keys::is_session(&row) {
+        if row == *tenant.row_key() {
+            self.sweep_tenant(&tenant, index, second, now).await
+        } else if keys::is_session(&row) {
             self.sweep_session(&tenant, &index, second, &row, now).await
         } else {
             self.sweep_entry(&tenant, index, second, &row, now).await
@@ -178,6 +180,23 @@ impl Service {
         Ok(Swept::Other)
     }
 
+    /// Destroys what of a tenant's keys is to be destroyed by now.
+    async fn sweep_tenant(
+        &self,
+        tenant: &Tenant,
+        index: Key,
+        second: u64,
+        now: Timestamp,
+    ) -> Result<Swept, Error> {
+        while self.destroy_due(tenant, now).await? {}
+        let (tenant, _) = self.fresh_tenant(tenant).await?;
+        let mut scheduled = tenant.keks().iter().filter_map(|kek| kek.destroy_at);
+        if scheduled.any(|at| at.as_secs() == second) {
+            return Ok(Swept::NotYet);
+        }
+        self.drop_index(Some(&tenant), index).await
+    }
+
     async fn sweep_session(
         &self,
         tenant: &Tenant,
@@ -190,7 +209,13 @@ impl Service {
         let Some(row) = row else {
             return self.drop_index(Some(tenant), index.clone()).await;
         };
-        match self.open_session_row(tenant, key, &row)? {
+        let opened = match self.open_session_row(tenant, key, &row) {
+            // It may be enabled again.
+            Err(Error::KeyDisabled) => return Ok(Swept::NotYet),
+            Err(Error::KeyDestroyed) => return self.bury_session(tenant, index, key, &row).await,
+            opened => opened?,
+        };
+        match opened {
             SessionRow::Live { session, .. } if session.end() <= now => {
                 self.expire_session(tenant, key, &row, &session).await?;
                 Ok(Swept::Session)
@@ -204,6 +229,18 @@ impl Service {
                 self.sweep_tombstone(tenant, index, key, &row, &tombstone, now).await
             }
         }
+    }
+
+    /// Removes what is left of a session whose key was destroyed. Whose it was, nobody can tell: so there is no tombstone.
+    async fn bury_session(&self, tenant: &Tenant, index: &Key, key: &Key, row: &Row) -> Result<Swept, Error> {
+        while self.reclaim_session(tenant, key).await? {}
+        let id = key.session().try_into().map_err(|_| Error::Integrity)?;
+        let mut batch = Batch { delete: vec![key.clone(), index.clone()], ..Batch::default() };
+        batch.expect.push((key.clone(), RowExpect::unchanged(Some(row))));
+        let mut attempt = self.own_attempt(tenant, Operation::SessionReclaim);
+        attempt.touched(1);
+        attempt.commit(batch, Some(self.ending(tenant, id, key))).await?;
+        Ok(Swept::Session)
     }
 
     /// A tombstone with nothing left behind it: it goes when its time is over, or its index row moves there.
@@ -297,9 +334,14 @@ impl Service {
         let (Some(session_row), Some(row)) = (session_row, row) else {
             return self.drop_index(Some(tenant), index).await;
         };
-        let SessionRow::Live { keys, session } = self.open_session_row(tenant, &session_key, &session_row)?
-        else {
-            return self.drop_index(Some(tenant), index).await;
+        let (keys, session) = match self.open_session_row(tenant, &session_key, &session_row) {
+            Err(Error::KeyDisabled) => return Ok(Swept::NotYet),
+            // With a destroyed key it goes when its session does.
+            Ok(SessionRow::Ended(_)) | Err(Error::KeyDestroyed) => {
+                return self.drop_index(Some(tenant), index).await;
+            }
+            Ok(SessionRow::Live { keys, session }) => (keys, session),
+            Err(error) => return Err(error),
         };
         let Some(entry) = self.entry_metadata(tenant, &keys, key, &row)? else {
             return self.drop_index(Some(tenant), index).await;

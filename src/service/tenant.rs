@@ -28,7 +28,7 @@ impl TenantDirectory {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).get(name).map(Arc::clone)
     }
 
-    fn learn(&self, tenant: &Arc<Tenant>) {
+    pub(super) fn learn(&self, tenant: &Arc<Tenant>) {
         let mut tenants = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if tenants.len() >= TENANTS_IN_MEMORY {
             tenants.clear();

@@ -115,7 +115,7 @@ async fn write() {
     let row = Row::new(Revision::FIRST, &[&made.body, &made.sensitive, &entry]);
     put(&engine, &session, row, RowExpect::Absent).await;
 
-    let rotated = keyring.open_tenant(&key, &keyring.rotate_kek(&tenant, NOW).unwrap()).unwrap();
+    let rotated = keyring.open_tenant(&key, &keyring.add_kek(&tenant, true, NOW).unwrap().0).unwrap();
     let suspended = keyring.set_tenant_state(&rotated, TenantState::Suspended, LATER).unwrap();
     put(&engine, &key, suspended, RowExpect::Absent).await;
 

@@ -64,7 +64,7 @@ async fn after_a_restart_everything_is_found_and_an_old_session_opens_after_a_ro
     let second = open(&engine, &provider).await.unwrap();
     assert_eq!(second.store_id(), first.store_id());
     let tenant = second.open_tenant(&key, &read(&engine, &key).await).unwrap();
-    let rotated = second.rotate_kek(&tenant, NOW).unwrap();
+    let rotated = second.add_kek(&tenant, true, NOW).unwrap().0;
     put(&engine, &key, rotated, RowExpect::Revision(tenant.revision())).await;
 
     let recovered = Keyring::recover(&engine, &recovery_key, entropy()).await.unwrap();

@@ -107,7 +107,8 @@ impl Admin {
     /// `TENANT_NOT_FOUND`; see [`ClientError`] for the rest.
     pub async fn rotate_kek(&self, tenant: &str) -> Result<Answer<Kek>, ClientError> {
         let id = Uuid::new_v4();
-        let request = v1::RotateKekRequest { tenant: tenant.to_owned(), request_id: id.to_string() };
+        let request =
+            v1::RotateKekRequest { tenant: tenant.to_owned(), request_id: id.to_string(), pending: false };
         let answer = self.link.unary(id, request, call!(admin.rotate_kek)).await?;
         answer.try_map(|response| Kek::from_wire(response.kek.ok_or(ClientError::Malformed { what: "key" })?))
     }

@@ -208,6 +208,8 @@ pub(super) const fn scope_to_wire(scope: Scope) -> v1::Scope {
         Scope::Tenants => v1::Scope::Tenants,
         Scope::Tokens => v1::Scope::Tokens,
         Scope::Status => v1::Scope::Status,
+        Scope::KeysDestroy => v1::Scope::KeysDestroy,
+        Scope::KeysDestroyNow => v1::Scope::KeysDestroyNow,
     }
 }
 
@@ -222,6 +224,8 @@ fn scope_from_wire(scope: i32) -> Result<Scope, ClientError> {
         v1::Scope::Tenants => Scope::Tenants,
         v1::Scope::Tokens => Scope::Tokens,
         v1::Scope::Status => Scope::Status,
+        v1::Scope::KeysDestroy => Scope::KeysDestroy,
+        v1::Scope::KeysDestroyNow => Scope::KeysDestroyNow,
         v1::Scope::Unspecified => return Err(ClientError::Malformed { what: "scope" }),
     })
 }
