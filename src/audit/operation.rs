@@ -85,6 +85,20 @@ operations! {
     KeyCancel = "key.cancel",
     /// A key version was destroyed.
     KeyDestroy = "key.destroy",
+    /// Session keys were wrapped anew under the primary version.
+    KeyRewrap = "key.rewrap",
+    /// Stored records were opened, to see whether they do.
+    KeyScrub = "key.scrub",
+    /// A job was started.
+    JobStart = "job.start",
+    /// A job has ended.
+    JobEnd = "job.end",
+    /// A job was cancelled.
+    JobCancel = "job.cancel",
+    /// A job was looked at.
+    JobRead = "job.read",
+    /// Jobs were listed.
+    JobList = "job.list",
     /// A tenant was created.
     TenantCreate = "tenant.create",
     /// A tenant was read.
@@ -221,7 +235,7 @@ mod tests {
         assert!(keys.contains(Operation::KeyList) && keys.contains(Operation::KeyDestroy));
         let all = Operation::ALL.iter().filter(|operation| keys.contains(**operation));
         assert!(all.clone().all(|operation| operation.name().starts_with("key.")));
-        assert_eq!(all.count(), 10);
+        assert_eq!(all.count(), 12);
         let both = keys.with_pattern("ctx.read").unwrap();
         assert!(both.contains(Operation::EntryRead) && both.contains(Operation::KeyList));
         assert!(!both.contains(Operation::EntryReveal));

@@ -97,6 +97,8 @@ reasons! {
     KeyState = "KEY_STATE", 9;
     /// Another number of sessions than expected would die with the version.
     KeyInUse = "KEY_IN_USE", 9;
+    /// No job of this kind.
+    JobNotFound = "JOB_NOT_FOUND", 5;
 }
 
 #[cfg(test)]

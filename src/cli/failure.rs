@@ -243,6 +243,7 @@ fn hint_of_reason(error: &ClientError) -> Option<String> {
         R::TenantSuspended => "'strongroom tenant resume' ends the suspension",
         R::KeyDisabled => "'strongroom key list' shows the state of each version",
         R::KeyNotFound | R::KeyState => "'strongroom key list' shows the versions and their states",
+        R::JobNotFound => "'strongroom job list' shows the jobs",
         R::KeyInUse => return Some(in_use_hint(error)),
         R::KeyDestroyed | R::SensitivePurged => "this cannot be undone; what the key protected is gone",
         R::QuotaExceeded => "delete what is no longer needed, or ask the operator for more",
