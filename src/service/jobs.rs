@@ -128,7 +128,8 @@ impl Service {
         }
         stored.job.place = walk.place().map_or_else(Vec::new, |place| place.as_bytes().to_vec());
         stored.job.moved = now.as_millis();
-        if ended {
+        // It ends with a step that changes nothing, so that the census sees what the steps before it did.
+        if ended && worked == 0 {
             stored.job.end(JobState::Done, &self.census(tenant).await?, now);
         }
         self.commit_step(tenant, stored, batch, worked).await

@@ -38,6 +38,8 @@ impl Scene {
         }
         let doomed = v1::DestroyKekRequest { tenant: demo(), version: SCHEDULED, ..Default::default() };
         site.admin().destroy_kek(doomed).await.unwrap();
+        let rewrap = v1::StartJobRequest { tenant: demo(), kind: REWRAP, ..Default::default() };
+        site.admin().start_job(rewrap).await.unwrap();
         // Every use of the session renews it from here on, so that reads write as well.
         site.world().clock.advance(std::time::Duration::from_secs(200));
         Self { site, session }
@@ -113,6 +115,9 @@ fn token() -> v1::CreateTokenRequest {
 /// Versions of the tenant's key beside the primary.
 const PENDING: u32 = 2;
 const SCHEDULED: u32 = 3;
+/// Kinds of jobs: one that works, and one that never did.
+const REWRAP: i32 = v1::JobKind::Rewrap as i32;
+const SCRUB: i32 = v1::JobKind::Scrub as i32;
 
 /// Every call, with a request that succeeds.
 const CALLS: &[(&str, Run)] = &[
@@ -205,6 +210,13 @@ const CALLS: &[(&str, Run)] = &[
             v1::CancelKekDestructionRequest { tenant: demo(), version: SCHEDULED, request_id: new_id() }
         ),
     ),
+    (
+        "StartJob",
+        admin!(start_job, v1::StartJobRequest { tenant: demo(), kind: SCRUB, rate: 0, request_id: new_id() }),
+    ),
+    ("GetJob", admin!(get_job, v1::GetJobRequest { tenant: demo(), kind: REWRAP })),
+    ("ListJobs", admin!(list_jobs, v1::ListJobsRequest { tenant: demo() })),
+    ("CancelJob", admin!(cancel_job, v1::CancelJobRequest { tenant: demo(), kind: REWRAP })),
     ("CreateToken", admin!(create_token, token())),
     ("ListTokens", admin!(list_tokens, v1::ListTokensRequest::default())),
     (

@@ -169,6 +169,15 @@ const ADMIN: &[(&str, &str, bool, Admin)] = &[
             ..Default::default()
         }),
     ),
+    (
+        "StartJob",
+        "keys",
+        true,
+        admin!(start_job, |tenant| v1::StartJobRequest { tenant, ..Default::default() }),
+    ),
+    ("GetJob", "keys", true, admin!(get_job, |tenant| v1::GetJobRequest { tenant, kind: 1 })),
+    ("ListJobs", "keys", true, admin!(list_jobs, |tenant| v1::ListJobsRequest { tenant })),
+    ("CancelJob", "keys", true, admin!(cancel_job, |tenant| v1::CancelJobRequest { tenant, kind: 1 })),
     ("CreateToken", "tokens", false, admin!(create_token, |_| v1::CreateTokenRequest::default())),
     ("ListTokens", "tokens", false, admin!(list_tokens, |_| v1::ListTokensRequest::default())),
     ("RevokeToken", "tokens", false, admin!(revoke_token, |_| v1::RevokeTokenRequest::default())),
