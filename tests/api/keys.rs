@@ -283,3 +283,28 @@ async fn to_destroy_at_once_takes_both_rights() {
     assert_eq!(gone.state, i32::from(KekState::Destroyed));
     assert_eq!(state(&site, 1).await, "DESTROYED");
 }
+
+/// The run-book in `keys/README.md`.
+#[tokio::test]
+async fn a_suspected_version_is_replaced_disabled_and_destroyed() {
+    let site = Site::inside().await;
+    let session = site.session().await;
+    site.put(&session, "key", "value").await;
+    answered(site.admin().rotate_kek(rotate(&site)).await);
+    // Reading stops at once, and is possible again for the time of the rewrap.
+    verb!(site, disable_kek, DisableKekRequest, 1, "key.disable");
+    let outcome = site.app().read_entry(read(&session, "key")).await;
+    site.refused(outcome, Code::FailedPrecondition, "KEY_DISABLED", ("ctx.read", "fail")).await;
+    verb!(site, enable_kek, EnableKekRequest, 1, "key.enable");
+    let kind = v1::JobKind::Rewrap.into();
+    let rewrap = v1::StartJobRequest { tenant: site.tenant.clone(), kind, ..Default::default() };
+    answered(site.admin().start_job(rewrap).await);
+    site.world().work().await;
+    assert_eq!(uses(&site).await, [(1, 0), (2, 1)]);
+    verb!(site, disable_kek, DisableKekRequest, 1, "key.disable");
+    assert_eq!(site.look(&session, "key").await, Some((1, b"value".to_vec())));
+    answered(site.admin().destroy_kek(destroy(&site, 1)).await);
+    site.world().clock.advance(8 * DAY);
+    site.world().sweep().await;
+    assert_eq!(state(&site, 1).await, "DESTROYED");
+}
