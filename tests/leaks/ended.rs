@@ -93,3 +93,24 @@ async fn the_key_of_a_purged_part_is_forgotten_although_the_caller_hung_up() {
     inside.committer.shutdown().await;
     assert!(!is_remembered(&inside, &live));
 }
+
+#[tokio::test]
+async fn the_keys_of_sessions_under_a_destroyed_version_are_forgotten_although_the_caller_hung_up() {
+    let inside = Inside::open().await;
+    let live = live(&inside).await;
+    let mut control = inside.control(Login::Admin);
+    let tenant = || "demo".to_owned();
+    answered(control.rotate_kek(v1::RotateKekRequest { tenant: tenant(), ..Default::default() }).await);
+    assert!(is_remembered(&inside, &live));
+    let grace = Some(prost_types::Duration::default());
+    let destroy = v1::DestroyKekRequest {
+        tenant: tenant(),
+        version: 1,
+        grace,
+        expect_sessions: 1,
+        ..Default::default()
+    };
+    hang_up(&inside, control.destroy_kek(destroy)).await;
+    inside.committer.shutdown().await;
+    assert!(!is_remembered(&inside, &live));
+}
