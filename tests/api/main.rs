@@ -22,6 +22,7 @@ mod jobs;
 mod keys;
 mod pages;
 mod permissions;
+mod race;
 mod repeat;
 mod sessions;
 mod tenants;
