@@ -1,16 +1,14 @@
 //! Rewrap and scrub: started, looked at, cancelled, and gone on with by another process.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use strongroom::proto::v1::{self, JobKind, JobState, create_session_request};
-use strongroom::store::{Effect, Fault, Hook, Operation, Row, Table};
-use tokio::sync::Semaphore;
+use strongroom::store::{Row, Table};
 use tonic::Code;
 
 use crate::requests::{append, create, new_id, seconds, update};
 use crate::site::Site;
-use crate::support::{answered, soon, until};
+use crate::support::answered;
 
 const REWRAP: i32 = JobKind::Rewrap as i32;
 const SCRUB: i32 = JobKind::Scrub as i32;
@@ -159,7 +157,6 @@ async fn a_rate_is_kept() {
     site.refused(outcome, Code::InvalidArgument, "INVALID_FIELD", ("job.start", "fail")).await;
 }
 
-/// Both have read the session's row when the first of them commits.
 #[tokio::test]
 async fn whoever_is_second_between_a_rewrap_and_a_change_of_its_session_loses_nothing() {
     for rewrap_first in [true, false] {
@@ -167,28 +164,15 @@ async fn whoever_is_second_between_a_rewrap_and_a_change_of_its_session_loses_no
         let made = sessions(&site, 1).await;
         rotate(&site).await;
         answered(site.admin().start_job(start(&site, REWRAP)).await);
-        let engine = &site.world().engine;
-        let gate = Arc::new(Semaphore::new(0));
-        let wait = Arc::clone(&gate);
-        let hook: Hook = Arc::new(move |_| {
-            let wait = Arc::clone(&wait);
-            Box::pin(async move { wait.acquire_owned().await.unwrap().forget() })
-        });
-        let number = Some(engine.calls(Operation::Commit) + 1);
-        engine.inject(Fault { operation: Operation::Commit, number, effect: Effect::Wait(hook) });
         let idle_ttl = Some(seconds(1000));
         let update = v1::UpdateSessionRequest { idle_ttl, ..update(&made[0]) };
         let mut app = site.app();
-        let change = async { answered(app.update_session(update).await) };
-        let rewrap = async { site.world().jobs.round().await.unwrap() };
-        let open = async {
-            until("both changes", || (site.world().committer.stats().depth > 0).then_some(())).await;
-            gate.add_permits(1);
-        };
+        let change = async { drop(answered(app.update_session(update).await)) };
+        let rewrap = async { drop(site.world().jobs.round().await.unwrap()) };
         if rewrap_first {
-            soon(futures_util::future::join3(rewrap, change, open)).await;
+            site.world().together(rewrap, change).await;
         } else {
-            soon(futures_util::future::join3(change, rewrap, open)).await;
+            site.world().together(change, rewrap).await;
         }
         assert!(site.world().committer.stats().conflicts > 0, "nobody lost");
         site.world().work().await;
@@ -198,6 +182,21 @@ async fn whoever_is_second_between_a_rewrap_and_a_change_of_its_session_loses_no
         assert_eq!(found.idle_ttl, idle_ttl);
         assert_values(&site, &made).await;
     }
+}
+
+#[tokio::test]
+async fn nothing_is_wrapped_under_a_version_that_was_retired_meanwhile() {
+    let site = Site::inside().await;
+    let rotation = || async { rotate(&site).await };
+    site.world().together(rotation(), async { drop(sessions(&site, 1).await) }).await;
+    assert_eq!(uses(&site).await, [(1, 0), (2, 1)], "a session that was created");
+    rotate(&site).await;
+    answered(site.admin().start_job(start(&site, REWRAP)).await);
+    let rewrap = async { drop(site.world().jobs.round().await.unwrap()) };
+    site.world().together(rotation(), rewrap).await;
+    assert_eq!(uses(&site).await, [(1, 0), (2, 1), (3, 0), (4, 0)], "a session that was rewrapped");
+    site.world().work().await;
+    assert_eq!(uses(&site).await, [(1, 0), (2, 0), (3, 0), (4, 1)]);
 }
 
 #[tokio::test]

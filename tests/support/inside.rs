@@ -19,7 +19,10 @@ use strongroom::proto::DESCRIPTORS;
 use strongroom::proto::v1::admin_service_server::AdminServiceServer;
 use strongroom::proto::v1::context_service_server::ContextServiceServer;
 use strongroom::service::{CreateToken, Jobs, Limits, Parts, Service, Sweeper};
-use strongroom::store::{Batch, Faulty, Key, MemoryEngine, Operation, Row, ScanRange, StorageEngine};
+use strongroom::store::{
+    Batch, Effect, Fault, Faulty, Hook, Key, MemoryEngine, Operation, Row, ScanRange, StorageEngine,
+};
+use tokio::sync::Semaphore;
 use tonic::service::Routes;
 use tower::Layer as _;
 use zeroize::Zeroizing;
@@ -203,6 +206,24 @@ impl Inside {
     /// Lets jobs work until they have ended.
     pub async fn work(&self) {
         while self.jobs.round().await.unwrap().working > 0 {}
+    }
+
+    /// Runs two calls of which the second reads before what the first changes is there, and commits after it: the engine
+    /// holds the next commit until another change waits behind it.
+    pub async fn together(&self, first: impl Future<Output = ()>, second: impl Future<Output = ()>) {
+        let gate = Arc::new(Semaphore::new(0));
+        let wait = Arc::clone(&gate);
+        let hook: Hook = Arc::new(move |_| {
+            let wait = Arc::clone(&wait);
+            Box::pin(async move { wait.acquire_owned().await.unwrap().forget() })
+        });
+        let number = Some(self.engine.calls(Operation::Commit) + 1);
+        self.engine.inject(Fault { operation: Operation::Commit, number, effect: Effect::Wait(hook) });
+        let both = async {
+            super::until("the second change", || (self.committer.stats().depth > 0).then_some(())).await;
+            gate.add_permits(1);
+        };
+        super::soon(futures_util::future::join3(first, second, both)).await;
     }
 
     /// All rows, as they are stored.
