@@ -201,6 +201,23 @@ impl AdminService for Admin {
         call.finish(outcome).await
     }
 
+    async fn set_kek_rotation(
+        &self,
+        request: Request<v1::SetKekRotationRequest>,
+    ) -> Result<Response<v1::SetKekRotationResponse>, Status> {
+        let call = Call::begin(&self.service, &request, Operation::KeySetRotation)?;
+        let message = request.into_inner();
+        let outcome = async {
+            let permit = call.permit(&message.tenant).await?;
+            let repeat = parse::repeat("SetKekRotation", &message.request_id, &message)?;
+            let every = message.period.map(|period| parse::duration("period", period)).transpose()?;
+            let answer = self.service.set_kek_rotation(&permit, every, repeat).await?;
+            Ok(answer.map(|now| v1::SetKekRotationResponse { tenant: Some(convert::tenant(now)) }))
+        };
+        let outcome = outcome.await;
+        call.finish(outcome).await
+    }
+
     async fn promote_kek(
         &self,
         request: Request<v1::PromoteKekRequest>,

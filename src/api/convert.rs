@@ -84,6 +84,7 @@ pub(super) fn change(change: EntryChange) -> v1::EntryChange {
 
 pub(super) fn tenant(tenant: TenantDescription) -> v1::Tenant {
     let state = if tenant.suspended { v1::TenantState::Suspended } else { v1::TenantState::Active };
+    let rotates = tenant.rotation_every != 0;
     v1::Tenant {
         uid: uuid_text(tenant.id),
         state: state.into(),
@@ -91,6 +92,8 @@ pub(super) fn tenant(tenant: TenantDescription) -> v1::Tenant {
         primary_kek_version: tenant.primary,
         audit_log: log_text(tenant.id, tenant.audit_epoch),
         name: tenant.name,
+        rotation_period: rotates.then(|| duration(Duration::from_millis(tenant.rotation_every))),
+        next_rotation_time: rotates.then(|| millis(tenant.rotation_next)),
     }
 }
 

@@ -85,6 +85,8 @@ operations! {
     KeyCancel = "key.cancel",
     /// A key version was destroyed.
     KeyDestroy = "key.destroy",
+    /// It was said how often new key versions are made by themselves.
+    KeySetRotation = "key.period",
     /// Session keys were wrapped anew under the primary version.
     KeyRewrap = "key.rewrap",
     /// Stored records were opened, to see whether they do.
@@ -235,7 +237,7 @@ mod tests {
         assert!(keys.contains(Operation::KeyList) && keys.contains(Operation::KeyDestroy));
         let all = Operation::ALL.iter().filter(|operation| keys.contains(**operation));
         assert!(all.clone().all(|operation| operation.name().starts_with("key.")));
-        assert_eq!(all.count(), 12);
+        assert_eq!(all.count(), 13);
         let both = keys.with_pattern("ctx.read").unwrap();
         assert!(both.contains(Operation::EntryRead) && both.contains(Operation::KeyList));
         assert!(!both.contains(Operation::EntryReveal));

@@ -48,7 +48,8 @@
 //! (u32), pseudonym version (u32); for a tenant (version 2): name, incarnation (u32), state (u8: active 1, suspended 2),
 //! created ms (u64), state changed ms (u64), KEK id (12 bytes), list of {version (u32), state (u8: pending 1, primary 2,
 //! enabled 3, disabled 4, destroy-scheduled 5, destroyed 6), created ms (u64), changed ms (u64), destroy ms (u64; 0 unless
-//! scheduled)}, audit epoch (u32), pseudonym version (u32). Version 1 lacks destroy ms, and is still read. The list ascends,
+//! scheduled)}, audit epoch (u32), pseudonym version (u32), rotation every ms, next ms (u64; 0 and 0 for none). Version 1 lacks
+//! destroy ms and rotation, and is still read. The list ascends,
 //! holds exactly one primary, and has one KEK record for each version that is not destroyed.
 //!
 //! **Session keys.** Header: `WrappedBodyDek` or `WrappedSensitiveDek`; key id = `KEK id (12) ‖ version (u32)`; revision 1.
@@ -82,13 +83,15 @@ pub use provider::{
 pub use root::Recipient;
 pub use session::{SessionKeys, WrappedSession};
 pub use tenant::Tenant;
-pub use version::{KekChange, KekVersionState};
+pub use version::{KekChange, KekVersionState, Rotation};
 
 use crate::crypto::{
     AuditKey, ControlKey, IndexKey, Kek, PseudonymKey, RecoveryPrivateKey, RecoveryPublicKey, Sealed,
 };
 use crate::env::Entropy;
-use crate::model::{KekVersion, StoreId, TenantId, TenantName, TenantRef, TenantState, Timestamp, limits};
+use crate::model::{
+    Duration, KekVersion, StoreId, TenantId, TenantName, TenantRef, TenantState, Timestamp, limits,
+};
 use crate::store::{Key, Row, StorageEngine};
 use memo::Memo;
 use meta::{OpenedMeta, StoredMeta};
@@ -336,8 +339,25 @@ impl Keyring {
         let version = next.add_version(Kek::generate(self.entropy.as_ref())?, now)?;
         if promote {
             next.change_version(version, KekChange::Promote, now)?;
+            let rotation = next.description.rotation;
+            next.description.rotation = rotation.map(|rotation| Rotation::after(rotation.every, now));
         }
         Ok((self.seal_tenant(&next)?, version))
+    }
+
+    /// Has versions made by themselves, or not: the row to store, one revision further.
+    ///
+    /// # Errors
+    /// [`KeyringError::Entropy`] when the source fails.
+    pub fn set_rotation(
+        &self,
+        tenant: &Tenant,
+        every: Option<Duration>,
+        now: Timestamp,
+    ) -> Result<Row, KeyringError> {
+        let mut next = tenant.next();
+        next.description.rotation = every.map(|every| Rotation::after(every, now));
+        self.seal_tenant(&next)
     }
 
     /// Changes the state of a version of the tenant's key: the row to store, one revision further.

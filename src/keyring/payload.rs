@@ -8,9 +8,9 @@ use zeroize::Zeroizing;
 
 use super::KeyringError;
 use super::tenant::Description;
-use super::version::KekVersionState;
+use super::version::{KekVersionState, Rotation};
 use crate::crypto::SealError;
-use crate::model::{KekState, KekVersion, TenantName, TenantRef, TenantState, Timestamp};
+use crate::model::{Duration, KekState, KekVersion, TenantName, TenantRef, TenantState, Timestamp};
 
 /// The version of the system row's payload.
 const SYSTEM: u8 = 1;
@@ -30,6 +30,13 @@ struct StoredTenant<'a, V> {
     versions: Vec<V>,
     audit_epoch: u32,
     pseudonym_version: u32,
+}
+
+/// What the second version has behind the rest; zeros unless versions are made by themselves.
+#[derive(Default, Serialize, Deserialize)]
+struct RotationV2 {
+    every_ms: u64,
+    next_ms: u64,
 }
 
 #[derive(Deserialize)]
@@ -77,20 +84,26 @@ pub(super) fn encode_tenant(description: &Description) -> Result<Zeroizing<Vec<u
         audit_epoch: description.audit_epoch,
         pseudonym_version: description.pseudonym_version,
     };
-    encode(TENANT_V2, &stored)
+    encode(TENANT_V2, &(stored, RotationV2::from(description.rotation)))
 }
 
 /// Opens a tenant's description; anything that no version of this program would write is refused.
 pub(super) fn decode_tenant(tenant: TenantRef, payload: &[u8]) -> Result<Description, KeyringError> {
     match payload.first() {
-        Some(&TENANT_V1) => check_tenant::<VersionV1>(tenant, decode(TENANT_V1, payload)?),
-        _ => check_tenant::<VersionV2>(tenant, decode(TENANT_V2, payload)?),
+        Some(&TENANT_V1) => {
+            check_tenant::<VersionV1>(tenant, decode(TENANT_V1, payload)?, RotationV2::default())
+        }
+        _ => {
+            let (stored, rotation) = decode(TENANT_V2, payload)?;
+            check_tenant::<VersionV2>(tenant, stored, rotation)
+        }
     }
 }
 
 fn check_tenant<V: Into<VersionV2>>(
     tenant: TenantRef,
     stored: StoredTenant<'_, V>,
+    rotation: RotationV2,
 ) -> Result<Description, KeyringError> {
     let versions: Option<Vec<_>> = stored.versions.into_iter().map(|of| of.into().check()).collect();
     let versions = versions.ok_or(KeyringError::Integrity)?;
@@ -105,6 +118,7 @@ fn check_tenant<V: Into<VersionV2>>(
         versions,
         audit_epoch: stored.audit_epoch,
         pseudonym_version: stored.pseudonym_version,
+        rotation: rotation.check(),
     };
     if stored.incarnation != tenant.incarnation { Err(KeyringError::Integrity) } else { Ok(description) }
 }
@@ -142,6 +156,22 @@ fn decode<'a, T: Deserialize<'a>>(version: u8, payload: &'a [u8]) -> Result<T, K
     match postcard::take_from_bytes(fields) {
         Ok((stored, [])) => Ok(stored),
         Ok(_) | Err(_) => Err(KeyringError::Integrity),
+    }
+}
+
+impl From<Option<Rotation>> for RotationV2 {
+    fn from(rotation: Option<Rotation>) -> Self {
+        rotation.map_or_else(Self::default, |of| Self {
+            every_ms: u64::try_from(of.every.as_millis()).unwrap_or(u64::MAX),
+            next_ms: of.next.as_millis(),
+        })
+    }
+}
+
+impl RotationV2 {
+    fn check(&self) -> Option<Rotation> {
+        let (every, next) = (Duration::from_millis(self.every_ms), Timestamp::from_millis(self.next_ms));
+        (self.every_ms != 0).then_some(Rotation { every, next })
     }
 }
 

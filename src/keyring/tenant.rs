@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::KeyringError;
 use super::payload;
 use super::root::Roots;
-use super::version::KekVersionState;
+use super::version::{KekVersionState, Rotation};
 use super::wrap::{KeySet, RootKey, Slot};
 use crate::crypto::{AuditKey, ControlKey, IndexKey, Kek, KeyId, Kind, PseudonymKey, Sealed};
 use crate::env::Entropy;
@@ -36,6 +36,7 @@ pub(super) struct Description {
     pub(super) versions: Vec<KekVersionState>,
     pub(super) audit_epoch: u32,
     pub(super) pseudonym_version: u32,
+    pub(super) rotation: Option<Rotation>,
 }
 
 impl Tenant {
@@ -85,6 +86,12 @@ impl Tenant {
     #[must_use]
     pub fn keks(&self) -> &[KekVersionState] {
         &self.description.versions
+    }
+
+    /// When new versions are made by themselves, if they are.
+    #[must_use]
+    pub fn rotation(&self) -> Option<Rotation> {
+        self.description.rotation
     }
 
     /// The key that blinds the tenant's names.
@@ -155,6 +162,7 @@ impl Tenant {
                 versions: vec![KekVersionState::new(first, KekState::Primary, now)],
                 audit_epoch: 1,
                 pseudonym_version: 1,
+                rotation: None,
             },
             keys: KeySet::generate(entropy)?,
             keks: vec![(first, Arc::new(Kek::generate(entropy)?))],

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use super::tenant::Tenant;
 use super::{KeyringError, MAX_KEK_VERSIONS, MAX_LISTED_VERSIONS};
 use crate::crypto::{Kek, SealError};
-use crate::model::{KekState, KekVersion, Timestamp};
+use crate::model::{Duration, KekState, KekVersion, Timestamp};
 
 /// A version of a tenant's key-encryption key, and what may be done with it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,6 +37,22 @@ impl KekVersionState {
 
     fn enter(&mut self, state: KekState, destroy_at: Option<Timestamp>, now: Timestamp) {
         (self.state, self.changed, self.destroy_at) = (state, now, destroy_at);
+    }
+}
+
+/// When new versions are made by themselves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rotation {
+    /// How often, from one rotation to the next, whoever made it.
+    pub every: Duration,
+    /// When next.
+    pub next: Timestamp,
+}
+
+impl Rotation {
+    /// The rotation that follows one at the time `now`.
+    pub(super) fn after(every: Duration, now: Timestamp) -> Self {
+        Self { every, next: now.after(every) }
     }
 }
 

@@ -72,6 +72,10 @@ pub const KEY_GRACE_DEFAULT: Duration = Duration::from_secs(7 * 24 * 3600);
 pub const KEY_GRACE_MIN: Duration = Duration::from_secs(24 * 3600);
 /// Longest such time.
 pub const KEY_GRACE_MAX: Duration = Duration::from_secs(90 * 24 * 3600);
+/// Shortest time between rotations of a key that are made by themselves: below that, 120 versions are soon reached.
+pub const KEY_PERIOD_MIN: Duration = Duration::from_secs(24 * 3600);
+/// Longest such time.
+pub const KEY_PERIOD_MAX: Duration = Duration::from_secs(3650 * 24 * 3600);
 /// Sessions that a job names of those that it could not work on.
 pub const JOB_FAILURES: usize = 32;
 /// Most sessions a second that a job's rate may be.

@@ -1,6 +1,6 @@
 //! Versions of a tenant's key-encryption key: made, promoted, disabled, counted, destroyed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::answers::Slot;
@@ -9,16 +9,17 @@ use super::cursor::{CursorScope, page_size};
 use super::expiry::Bounds;
 use super::hub::Announcement;
 use super::view::{Answer, Page, PageRequest, Repeat};
-use super::{Error, Failure, Service};
+use super::{Error, Failure, Service, TenantDescription};
 use crate::audit::Operation;
 use crate::auth::{Action, DestroyKeys, DestroyKeysNow, ManageKeys, Permit};
 use crate::commit::Receipt;
 use crate::keyring::{KekChange, KekVersionState, Keyring, Tenant};
-use crate::model::limits::{KEY_GRACE_DEFAULT, KEY_GRACE_MAX, KEY_GRACE_MIN};
+use crate::model::limits::{KEY_GRACE_DEFAULT, KEY_GRACE_MAX, KEY_GRACE_MIN, KEY_PERIOD_MAX, KEY_PERIOD_MIN};
 use crate::model::{Duration, KekState, KekVersion, Timestamp};
 use crate::store::{Batch, Key, Row, RowExpect, keys};
 use serde::{Deserialize, Serialize};
 
+const PERIOD: Bounds = Bounds { field: "period", min: KEY_PERIOD_MIN, max: KEY_PERIOD_MAX };
 const GRACE: Bounds = Bounds { field: "grace", min: KEY_GRACE_MIN, max: KEY_GRACE_MAX };
 
 /// One version of a key-encryption key, without the key.
@@ -97,9 +98,6 @@ pub struct DestroyKek {
 struct Altered {
     row: Row,
     version: KekVersion,
-    /// Index rows that come and go.
-    put: Option<Key>,
-    delete: Option<Key>,
     /// The number of sessions that die, if any may.
     dying: Option<u64>,
     dry_run: bool,
@@ -120,7 +118,7 @@ impl KekDescription {
 
 impl Altered {
     const fn new(row: Row, version: KekVersion) -> Self {
-        Self { row, version, put: None, delete: None, dying: None, dry_run: false }
+        Self { row, version, dying: None, dry_run: false }
     }
 
     fn killing(self, destroy: &DestroyKek) -> Self {
@@ -202,7 +200,7 @@ impl Service {
         pending: bool,
         repeat: Option<Repeat>,
     ) -> Result<Answer<KekDescription>, Failure> {
-        self.alter_key(permit, Operation::KeyRotate, None, repeat, |tenant, now| {
+        self.alter_version(permit, Operation::KeyRotate, None, repeat, |tenant, now| {
             let (row, version) = self.keyring.add_kek(tenant, !pending, now)?;
             Ok(Altered::new(row, version))
         })
@@ -220,11 +218,8 @@ impl Service {
         verb: KekVerb,
         repeat: Option<Repeat>,
     ) -> Result<Answer<KekDescription>, Failure> {
-        self.alter_key(permit, verb.operation(), Some(version), repeat, |tenant, now| {
-            let row = self.keyring.change_kek(tenant, version, verb.change(), now)?;
-            let scheduled = describe(tenant, version)?.destroy_at;
-            let delete = scheduled.map(|at| keys::expiry(at, tenant.row_key()));
-            Ok(Altered { delete, ..Altered::new(row, version) })
+        self.alter_version(permit, verb.operation(), Some(version), repeat, |tenant, now| {
+            Ok(Altered::new(self.keyring.change_kek(tenant, version, verb.change(), now)?, version))
         })
         .await
     }
@@ -241,13 +236,12 @@ impl Service {
         repeat: Option<Repeat>,
     ) -> Result<Answer<KekDescription>, Failure> {
         let version = destroy.version;
-        self.alter_key(permit, Operation::KeySchedule, Some(version), repeat, |tenant, now| {
+        self.alter_version(permit, Operation::KeySchedule, Some(version), repeat, |tenant, now| {
             let grace = destroy.grace.unwrap_or(KEY_GRACE_DEFAULT);
             GRACE.span(grace)?;
             let at = now.after(grace);
             let row = self.keyring.change_kek(tenant, version, KekChange::Schedule(at), now)?;
-            let put = Some(keys::expiry(at, tenant.row_key()));
-            Ok(Altered { put, ..Altered::new(row, version).killing(destroy) })
+            Ok(Altered::new(row, version).killing(destroy))
         })
         .await
     }
@@ -264,7 +258,7 @@ impl Service {
         repeat: Option<Repeat>,
     ) -> Result<Answer<KekDescription>, Failure> {
         let version = destroy.version;
-        self.alter_key(permit, Operation::KeyDestroy, Some(version), repeat, |tenant, now| {
+        self.alter_version(permit, Operation::KeyDestroy, Some(version), repeat, |tenant, now| {
             let row = self.keyring.change_kek(tenant, version, KekChange::Destroy, now)?;
             Ok(Altered::new(row, version).killing(destroy))
         })
@@ -286,18 +280,50 @@ impl Service {
         attempt.close(outcome).await
     }
 
-    /// Destroys the versions of a tenant's key whose grace is over.
-    pub(super) async fn destroy_due(&self, tenant: &Tenant, now: Timestamp) -> Result<bool, Error> {
-        let due = |kek: &&KekVersionState| kek.destroy_at.is_some_and(|at| at <= now);
+    /// Has versions of a tenant's key made by themselves, or not any more.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for a period outside of its bounds.
+    pub async fn set_kek_rotation(
+        &self,
+        permit: &Permit<ManageKeys>,
+        every: Option<Duration>,
+        repeat: Option<Repeat>,
+    ) -> Result<Answer<TenantDescription>, Failure> {
+        let altered = self.alter_key(permit, Operation::KeySetRotation, None, repeat, |tenant, now| {
+            every.map_or(Ok(()), |every| PERIOD.span(every))?;
+            Ok(Altered::new(self.keyring.set_rotation(tenant, every, now)?, tenant.primary()))
+        });
+        let Answer { value: (_, tenant), receipt } = altered.await?;
+        Ok(Answer { value: tenant, receipt })
+    }
+
+    /// Does what is due with a tenant's key: destroys a version whose grace is over, or makes a new primary. Says whether
+    /// anything was.
+    pub(super) async fn key_due(&self, tenant: &Tenant, now: Timestamp) -> Result<bool, Error> {
         let (tenant, row) = self.fresh_tenant(tenant).await?;
-        let Some(kek) = tenant.keks().iter().find(due).copied() else { return Ok(false) };
+        let dead = tenant.keks().iter().find(|kek| kek.destroy_at.is_some_and(|at| at <= now));
+        let (changed, version, operation) = match (dead, tenant.rotation()) {
+            (Some(kek), _) => {
+                let row = self.keyring.change_kek(&tenant, kek.version, KekChange::Destroy, now)?;
+                (row, kek.version, Operation::KeyDestroy)
+            }
+            (None, Some(rotation)) if rotation.next <= now => {
+                let (row, version) = self.keyring.add_kek(&tenant, true, now)?;
+                (row, version, Operation::KeyRotate)
+            }
+            (None, _) => return Ok(false),
+        };
         let key = tenant.row_key().clone();
+        let after = self.keyring.preview_tenant(&key, &changed)?;
         let mut batch = Batch::default();
         batch.expect.push((key.clone(), RowExpect::unchanged(Some(&row))));
-        batch.put.push((key, self.keyring.change_kek(&tenant, kek.version, KekChange::Destroy, now)?));
-        let mut attempt = self.own_attempt(&tenant, Operation::KeyDestroy);
-        attempt.event.kek = Some(kek.version);
-        attempt.commit(batch, Some(self.forgetting(&tenant))).await?;
+        batch.put.push((key, changed));
+        reindex(&tenant, &after, &mut batch);
+        let mut attempt = self.own_attempt(&tenant, operation);
+        attempt.event.kek = Some(version);
+        let forgetting = dead.is_some().then(|| self.forgetting(&tenant));
+        attempt.commit(batch, forgetting).await?;
         Ok(true)
     }
 
@@ -317,7 +343,7 @@ impl Service {
         Ok(uses.into_iter().map(|(version, sessions)| KekUse { version, sessions }).collect())
     }
 
-    async fn alter_key<A: Action>(
+    async fn alter_version<A: Action>(
         &self,
         permit: &Permit<A>,
         operation: Operation,
@@ -325,6 +351,20 @@ impl Service {
         repeat: Option<Repeat>,
         alter: impl Fn(&Tenant, Timestamp) -> Result<Altered, Error>,
     ) -> Result<Answer<KekDescription>, Failure> {
+        let altered = self.alter_key(permit, operation, version, repeat, alter).await?;
+        let Answer { value: (kek, _), receipt } = altered;
+        Ok(Answer { value: kek, receipt })
+    }
+
+    /// Changes a tenant's key; gives the version that this was about, and the tenant.
+    async fn alter_key<A: Action>(
+        &self,
+        permit: &Permit<A>,
+        operation: Operation,
+        version: Option<KekVersion>,
+        repeat: Option<Repeat>,
+        alter: impl Fn(&Tenant, Timestamp) -> Result<Altered, Error>,
+    ) -> Result<Answer<(KekDescription, TenantDescription)>, Failure> {
         let (mut attempt, tenant) = self.attempt(permit, operation).await?;
         attempt.event.kek = version;
         let slot = self.system_slot(permit, repeat);
@@ -338,11 +378,12 @@ impl Service {
         tenant: &Tenant,
         slot: Option<&Slot>,
         alter: impl Fn(&Tenant, Timestamp) -> Result<Altered, Error>,
-    ) -> Result<(KekDescription, Receipt), Error> {
+    ) -> Result<((KekDescription, TenantDescription), Receipt), Error> {
         let (tenant, row) = self.fresh_tenant(tenant).await?;
         if let Some(given) = self.system_answer::<Given>(slot).await? {
             let now = describe(&tenant, KekVersion(given.version))?;
-            return Ok((KekDescription { sessions: given.sessions, ..now }, attempt.record().await?));
+            let now = (KekDescription { sessions: given.sessions, ..now }, TenantDescription::new(&tenant));
+            return Ok((now, attempt.record().await?));
         }
         let key = tenant.row_key().clone();
         let altered = alter(&tenant, self.clock.now())?;
@@ -361,19 +402,19 @@ impl Service {
             }
         }
         if altered.dry_run {
-            return Ok((description, attempt.record().await?));
+            return Ok(((description, TenantDescription::new(&tenant)), attempt.record().await?));
         }
         let mut batch = Batch::default();
         batch.expect.push((key.clone(), RowExpect::unchanged(Some(&row))));
         batch.put.push((key, altered.row));
-        batch.put.extend(altered.put.map(|index| (index, Row::marker())));
-        batch.delete.extend(altered.delete);
+        reindex(&tenant, &after, &mut batch);
         if let Some(slot) = slot {
             let given = Given { version: altered.version.0, sessions: description.sessions };
             slot.give(self, &self.system_answer_key(), &given, &mut batch)?;
         }
         let forgetting = (description.state == KekState::Destroyed).then(|| self.forgetting(&tenant));
-        Ok((description, attempt.commit(batch, forgetting).await?))
+        let now = (description, TenantDescription::new(&after));
+        Ok((now, attempt.commit(batch, forgetting).await?))
     }
 
     /// What a commit runs that destroys a key: it and what it opened leave the memory, whether or not somebody waits.
@@ -387,6 +428,20 @@ impl Service {
             sessions.forget_tenant(&key);
         })
     }
+}
+
+/// When something is due with a tenant's key, as rows of the expiry index.
+pub(super) fn due(tenant: &Tenant) -> BTreeSet<Key> {
+    let destructions = tenant.keks().iter().filter_map(|kek| kek.destroy_at);
+    let rotation = tenant.rotation().map(|rotation| rotation.next);
+    destructions.chain(rotation).map(|at| keys::expiry(at, tenant.row_key())).collect()
+}
+
+/// Adds to a batch what changes in the expiry index with a tenant's row.
+fn reindex(before: &Tenant, after: &Tenant, batch: &mut Batch) {
+    let (before, after) = (due(before), due(after));
+    batch.delete.extend(before.difference(&after).cloned());
+    batch.put.extend(after.difference(&before).map(|index| (index.clone(), Row::marker())));
 }
 
 fn describe(tenant: &Tenant, wanted: KekVersion) -> Result<KekDescription, Error> {

@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use futures_util::stream::{self, StreamExt as _};
 
 use super::answers::period;
+use super::key::due;
 use super::opened::{Opened, SessionRow, domain};
 use super::payload::{EntryPayload, SessionPayload, TombstonePayload};
 use super::view::SessionName;
@@ -152,7 +153,7 @@ impl Service {
             return self.drop_index(None, index).await;
         };
         if row == *tenant.row_key() {
-            self.sweep_tenant(&tenant, index, second, now).await
+            self.sweep_tenant(&tenant, index, now).await
         } else if keys::is_session(&row) {
             self.sweep_session(&tenant, &index, second, &row, now).await
         } else {
@@ -180,18 +181,13 @@ impl Service {
         Ok(Swept::Other)
     }
 
-    /// Destroys what of a tenant's keys is to be destroyed by now.
-    async fn sweep_tenant(
-        &self,
-        tenant: &Tenant,
-        index: Key,
-        second: u64,
-        now: Timestamp,
-    ) -> Result<Swept, Error> {
-        while self.destroy_due(tenant, now).await? {}
+    /// Does what is due with a tenant's key by now.
+    async fn sweep_tenant(&self, tenant: &Tenant, index: Key, now: Timestamp) -> Result<Swept, Error> {
+        if self.key_due(tenant, now).await? {
+            return Ok(Swept::Other);
+        }
         let (tenant, _) = self.fresh_tenant(tenant).await?;
-        let mut scheduled = tenant.keks().iter().filter_map(|kek| kek.destroy_at);
-        if scheduled.any(|at| at.as_secs() == second) {
+        if due(&tenant).contains(&index) {
             return Ok(Swept::NotYet);
         }
         self.drop_index(Some(&tenant), index).await

@@ -56,10 +56,16 @@ pub struct TenantDescription {
     pub primary: u32,
     /// Epoch of its access log.
     pub audit_epoch: u32,
+    /// How often new key versions are made by themselves, in milliseconds; 0: never.
+    pub rotation_every: u64,
+    /// When next, in milliseconds since 1970.
+    pub rotation_next: u64,
 }
 
 impl TenantDescription {
-    fn new(tenant: &Tenant) -> Self {
+    pub(super) fn new(tenant: &Tenant) -> Self {
+        let rotation = tenant.rotation();
+        let every = rotation.map_or(0, |rotation| rotation.every.as_millis());
         Self {
             name: tenant.name().as_str().to_owned(),
             id: tenant.tenant_ref().id.0,
@@ -67,6 +73,8 @@ impl TenantDescription {
             created: tenant.created().as_millis(),
             primary: tenant.primary().0,
             audit_epoch: tenant.audit_epoch(),
+            rotation_every: u64::try_from(every).unwrap_or(u64::MAX),
+            rotation_next: rotation.map_or(0, |rotation| rotation.next.as_millis()),
         }
     }
 }

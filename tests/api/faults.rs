@@ -179,6 +179,17 @@ const CALLS: &[(&str, Run)] = &[
     ),
     ("GetKek", admin!(get_kek, v1::GetKekRequest { tenant: demo(), version: 1 })),
     (
+        "SetKekRotation",
+        admin!(
+            set_kek_rotation,
+            v1::SetKekRotationRequest {
+                tenant: demo(),
+                period: Some(seconds(24 * 3600)),
+                request_id: new_id()
+            }
+        ),
+    ),
+    (
         "PromoteKek",
         admin!(promote_kek, v1::PromoteKekRequest { tenant: demo(), version: PENDING, request_id: new_id() }),
     ),

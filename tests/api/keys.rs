@@ -308,3 +308,49 @@ async fn a_suspected_version_is_replaced_disabled_and_destroyed() {
     site.world().sweep().await;
     assert_eq!(state(&site, 1).await, "DESTROYED");
 }
+
+#[tokio::test]
+async fn a_key_is_rotated_by_itself_when_its_period_is_over() {
+    let site = Site::inside().await;
+    let set = |period: Option<Duration>| v1::SetKekRotationRequest {
+        tenant: site.tenant.clone(),
+        period: period.map(span),
+        ..Default::default()
+    };
+    for period in [DAY - Duration::from_millis(1), 3651 * DAY] {
+        let outcome = site.admin().set_kek_rotation(set(Some(period))).await;
+        site.refused(outcome, Code::InvalidArgument, "INVALID_FIELD", ("key.period", "fail")).await;
+    }
+    let outcome = site.admin().set_kek_rotation(set(Some(2 * DAY))).await;
+    let tenant = site.answered(outcome, "key.period").await.tenant.unwrap();
+    assert_eq!(tenant.rotation_period, Some(span(2 * DAY)));
+    let primary = || async {
+        let get = v1::GetTenantRequest { name: site.tenant.clone() };
+        answered(site.admin().get_tenant(get).await).0.tenant.unwrap().primary_kek_version
+    };
+    site.world().clock.advance(2 * DAY - Duration::from_secs(2));
+    site.world().sweep().await;
+    assert_eq!(primary().await, 1);
+    for version in 2..=4 {
+        site.world().clock.advance(2 * DAY);
+        site.world().sweep().await;
+        assert_eq!(primary().await, version);
+    }
+    // Counted from the last rotation, whoever made it.
+    site.world().clock.advance(DAY);
+    answered(site.admin().rotate_kek(rotate(&site)).await);
+    site.world().clock.advance(2 * DAY - Duration::from_secs(2));
+    site.world().sweep().await;
+    assert_eq!(primary().await, 5);
+    site.world().clock.advance(Duration::from_secs(3));
+    site.world().sweep().await;
+    assert_eq!(primary().await, 6);
+    let outcome = site.admin().set_kek_rotation(set(None)).await;
+    let tenant = site.answered(outcome, "key.period").await.tenant.unwrap();
+    assert_eq!((tenant.rotation_period, tenant.next_rotation_time), (None, None));
+    site.world().clock.advance(30 * DAY);
+    site.world().sweep().await;
+    assert_eq!(primary().await, 6);
+    let left = site.world().rows().await;
+    assert!(!left.iter().any(|(key, _)| key.as_bytes()[0] == Table::Expiry as u8), "an index row is left");
+}

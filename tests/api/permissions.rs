@@ -136,6 +136,12 @@ const ADMIN: &[(&str, &str, bool, Admin)] = &[
     ),
     ("GetKek", "keys", true, admin!(get_kek, |tenant| v1::GetKekRequest { tenant, version: 1 })),
     (
+        "SetKekRotation",
+        "keys",
+        true,
+        admin!(set_kek_rotation, |tenant| v1::SetKekRotationRequest { tenant, ..Default::default() }),
+    ),
+    (
         "PromoteKek",
         "keys",
         true,
