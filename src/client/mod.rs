@@ -50,7 +50,7 @@ mod token;
 mod watch;
 
 pub use admin::{
-    Admin, AuditEvent, AuditOrder, AuditSearch, AuditTail, Kek, NewToken, ServerStatus, TenantRecord, Token,
+    Admin, AuditEvent, AuditOrder, AuditSearch, AuditTail, DestroyKek, Kek, KekDestruction, KekUse, NewToken, ServerStatus, TenantRecord, Token,
     TokenCreated,
 };
 pub use answer::{Answer, AuditStamp};
