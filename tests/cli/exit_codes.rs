@@ -21,6 +21,12 @@ fn a_wrong_command_line_is_2_and_nothing_is_sent() {
         vec!["bench", "--verify-only"],
         vec!["bench", "read", "--concurrency", "0"],
         vec!["audit", "tail", "--outcome", "maybe"],
+        vec!["key", "promote"],
+        vec!["key", "disable", "0"],
+        vec!["key", "destroy", "1", "--grace", "7d", "--no-grace"],
+        vec!["key", "destroy", "1", "--grace", "0s"],
+        vec!["key", "destroy", "1", "--force"],
+        vec!["key", "destroy", "1", "--sessions", "3"],
     ] {
         let run = strongroom(dir.path(), &words);
         assert_eq!(run.code, 2, "{words:?}: {run:?}");
@@ -48,6 +54,8 @@ fn an_unreachable_server_is_4_for_every_noun() {
         vec!["event", "tail", "srs_a", "log", "--follow"],
         vec!["tenant", "list"],
         vec!["key", "list"],
+        vec!["key", "census"],
+        vec!["key", "destroy", "1", "--yes"],
         vec!["token", "list"],
         vec!["audit", "tail"],
         vec!["status"],
@@ -69,6 +77,7 @@ fn what_does_not_exist_is_3() {
         vec!["entry", "get", &session, "unknown"],
         vec!["entry", "delete", &session, "unknown"],
         vec!["tenant", "describe", "unknown"],
+        vec!["key", "list", "--tenant", "unknown"],
     ] {
         let run = strongroom(fake.dir(), &words).fails(3);
         assert!(run.err.contains("hint: "), "{words:?}: {run:?}");

@@ -92,8 +92,7 @@ impl Admin {
 
     async fn add_kek(&self, tenant: &str, pending: bool) -> Result<Answer<Kek>, ClientError> {
         let id = Uuid::new_v4();
-        let request =
-            v1::RotateKekRequest { tenant: tenant.to_owned(), request_id: id.to_string(), pending };
+        let request = v1::RotateKekRequest { tenant: tenant.to_owned(), request_id: id.to_string(), pending };
         let answer = self.link.unary(id, request, call!(admin.rotate_kek)).await?;
         answer.try_map(|response| Kek::required(response.kek))
     }
