@@ -140,7 +140,7 @@ async fn a_version_in_use_is_destroyed_only_with_the_exact_number_of_its_session
         assert_eq!(look(session).await, Err(ErrorReason::KeyDestroyed));
     }
     assert_eq!(refusal(admin.enable_kek(name, 1).await, "state"), in_state("destroyed"));
-    assert_eq!(site.uses().await, [(2, 0)]);
+    assert!(site.uses().await.contains(&(2, 0)));
 }
 
 #[tokio::test]
@@ -158,7 +158,7 @@ async fn a_destruction_is_taken_back_within_its_grace() {
         let left = done.kek.destroy_time.unwrap().as_millis() - done.kek.state_time.as_millis();
         assert_eq!(u128::from(left), span.as_millis());
         assert_eq!(admin.kek(name, 1).await.unwrap().destroy_time, done.kek.destroy_time);
-        assert!(matches!(look(&session).await, Err(ErrorReason::KeyDisabled | ErrorReason::KeyDestroyed)));
+        assert_eq!(look(&session).await, Err(ErrorReason::KeyDisabled));
         let refused = admin.destroy_kek(name, 1, destroy).await;
         assert_eq!(refusal(refused, "state"), in_state("destroy-scheduled"));
 

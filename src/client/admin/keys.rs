@@ -124,7 +124,7 @@ impl Admin {
         change!(self, disable_kek, DisableKekRequest, tenant, version)
     }
 
-    /// Counts the sessions that each version wraps, oldest version first; destroyed versions are left out.
+    /// Counts the sessions that each version wraps, oldest version first.
     ///
     /// The server walks through all sessions of the tenant: with many of them it takes longer than other calls.
     ///
