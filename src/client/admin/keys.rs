@@ -30,7 +30,7 @@ impl DestroyKek {
     /// The grace in whole milliseconds. What is left of one counts as one: a short grace must never become none.
     fn grace_to_wire(&self) -> Option<prost_types::Duration> {
         let whole = |span: Duration| {
-            let rest = u32::from(span.subsec_nanos() % 1_000_000 != 0);
+            let rest = u32::from(!span.subsec_nanos().is_multiple_of(1_000_000));
             convert::duration(span.saturating_add(Duration::from_millis(1).saturating_mul(rest)))
         };
         self.grace.map(whole)

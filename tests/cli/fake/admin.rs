@@ -34,7 +34,7 @@ impl State {
             state_time: time(),
             destroy_time: None,
         });
-        Ok(keks.last().unwrap().clone())
+        Ok(*keks.last().unwrap())
     }
 
     /// Puts a version that is in one of some states into another.
@@ -53,7 +53,7 @@ impl State {
         }
         kek.set_state(to);
         kek.destroy_time = None;
-        Ok(kek.clone())
+        Ok(*kek)
     }
 
     fn promote_kek(&mut self, name: &str, version: u32) -> Result<v1::Kek, Status> {
@@ -75,7 +75,7 @@ impl State {
             [v1::KekState::Pending, v1::KekState::Enabled, v1::KekState::Disabled];
         let (name, version, sessions) =
             (request.tenant.as_str(), request.version, self.sessions_of(request.version));
-        let before = self.kek(name, version)?.clone();
+        let before = *self.kek(name, version)?;
         let grace = request.grace.map_or(7 * 24 * 3600, |grace| grace.seconds);
         let at = time().map(|at| prost_types::Timestamp { seconds: at.seconds + grace, ..at });
         let mut kek = if grace == 0 {
@@ -87,7 +87,7 @@ impl State {
         let (found, expected) = (sessions.to_string(), request.expect_sessions);
         let refusal = (sessions != expected)
             .then(|| refused(Code::FailedPrecondition, "KEY_IN_USE", &[("sessions", &found)]));
-        *self.kek(name, version)? = if request.dry_run || refusal.is_some() { before } else { kek.clone() };
+        *self.kek(name, version)? = if request.dry_run || refusal.is_some() { before } else { kek };
         match refusal.filter(|_| !request.dry_run) {
             Some(refusal) => Err(refusal),
             None => Ok(v1::DestroyKekResponse { kek: Some(kek), sessions }),
@@ -178,7 +178,7 @@ impl AdminService for Service {
     async fn get_kek(&self, request: Request<v1::GetKekRequest>) -> Answer<v1::GetKekResponse> {
         let (mut state, request) = (self.0.lock().unwrap(), request.into_inner());
         state.begin("get_kek")?;
-        let kek = state.kek(&request.tenant, request.version)?.clone();
+        let kek = *state.kek(&request.tenant, request.version)?;
         answer(v1::GetKekResponse { kek: Some(kek) })
     }
 
