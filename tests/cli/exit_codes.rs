@@ -21,12 +21,6 @@ fn a_wrong_command_line_is_2_and_nothing_is_sent() {
         vec!["bench", "--verify-only"],
         vec!["bench", "read", "--concurrency", "0"],
         vec!["audit", "tail", "--outcome", "maybe"],
-        vec!["key", "promote"],
-        vec!["key", "disable", "0"],
-        vec!["key", "destroy", "1", "--grace", "7d", "--no-grace"],
-        vec!["key", "destroy", "1", "--grace", "0s"],
-        vec!["key", "destroy", "1", "--force"],
-        vec!["key", "destroy", "1", "--sessions", "3"],
     ] {
         let run = strongroom(dir.path(), &words);
         assert_eq!(run.code, 2, "{words:?}: {run:?}");

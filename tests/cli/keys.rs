@@ -241,6 +241,25 @@ fn without_a_terminal_a_destruction_needs_yes_and_asks_the_server_nothing() {
 }
 
 #[test]
+fn words_that_do_not_go_together_are_2_and_nothing_is_sent() {
+    let fake = rotated(0);
+    let calls = fake.calls();
+    for words in [
+        &["promote"][..],
+        &["disable", "0"],
+        &["destroy", "one"],
+        &["destroy", "1", "--grace", "7d", "--no-grace"],
+        &["destroy", "1", "--grace", "0s"],
+        &["destroy", "1", "--force"],
+        &["destroy", "1", "--sessions", "0"],
+    ] {
+        let run = strongroom(fake.dir(), ["key", "--yes"].iter().chain(words)).fails(2);
+        assert!(run.out.is_empty(), "{words:?}: {run:?}");
+    }
+    assert_eq!(fake.calls(), calls);
+}
+
+#[test]
 fn a_version_in_the_wrong_state_is_refused_with_what_to_do() {
     let fake = rotated(0);
     for (words, hint) in [
