@@ -41,7 +41,9 @@ pub enum ArgumentError {
     #[error("expected three shares READS:WRITES:APPENDS such as 75:20:5, not all zero")]
     Mix,
     /// No such scope.
-    #[error("expected read, read-full, write, purge, keys, audit, tenants, tokens or status")]
+    #[error(
+        "expected read, read-full, write, purge, keys, keys-destroy, keys-destroy-now, audit, tenants, tokens or status"
+    )]
     Scope,
 }
 

@@ -91,6 +91,16 @@ pub enum Failure {
         /// What came back.
         source: ClientError,
     },
+    /// Sessions would be lost that nobody said may be.
+    #[error(
+        "nothing was done: the number of sessions that would be lost with version {version} is {sessions}"
+    )]
+    KeyInUse {
+        /// The version of the key.
+        version: u32,
+        /// How many it wraps.
+        sessions: u64,
+    },
     /// A destructive command was not confirmed.
     #[error("nothing was done: the name that was typed is not {name}")]
     NotConfirmed {
@@ -141,6 +151,7 @@ impl Failure {
             Self::TooLarge { .. }
             | Self::TooMany { .. }
             | Self::File { .. }
+            | Self::KeyInUse { .. }
             | Self::NotConfirmed { .. }
             | Self::NobodyToAsk
             | Self::Malformed(_)
@@ -162,6 +173,7 @@ impl Failure {
             Self::Profile(error) => Some(error.hint()),
             Self::Call { source, .. } => hint_of(source),
             Self::Bench(error) => error.hint(),
+            Self::KeyInUse { sessions, .. } => Some(in_use_hint(&sessions.to_string())),
             Self::NobodyToAsk => Some("give --yes to go ahead without being asked".to_owned()),
             Self::NotConfirmed { .. } => Some("run it again and type the name as it is shown".to_owned()),
             Self::Combination(_) | Self::Argument(_) | Self::Name { .. } => {
@@ -218,11 +230,27 @@ pub fn hint_of(error: &ClientError) -> Option<String> {
 }
 
 /// What to do when sessions would die with a key.
-fn in_use_hint(error: &ClientError) -> String {
-    let sessions = error.detail("sessions").unwrap_or("an unknown number of");
-    format!(
-        "{sessions} sessions would be lost: rewrap them first, or accept that with --force --sessions {sessions}"
-    )
+fn in_use_hint(sessions: &str) -> String {
+    match sessions {
+        "0" => "no session would be lost now: leave out --force and --sessions".to_owned(),
+        "1" => {
+            "1 session would be lost: rewrap it first, or accept that with --force --sessions 1".to_owned()
+        }
+        _ => format!(
+            "{sessions} sessions would be lost: rewrap them first, or accept that with --force --sessions {sessions}"
+        ),
+    }
+}
+
+/// What to do when a version is not in the state that it must be in.
+fn key_state_hint(error: &ClientError) -> &'static str {
+    match error.detail("state") {
+        Some("primary") => "promote another version first; 'strongroom key rotate' makes one and promotes it",
+        Some("destroy-scheduled") => "'strongroom key cancel-destroy' takes the destruction back",
+        Some("disabled") => "'strongroom key enable' lets it be used again",
+        Some("destroyed") => "this cannot be undone; what the key protected is gone",
+        Some(_) | None => "'strongroom key list' shows the versions and their states",
+    }
 }
 
 /// What to do about a refusal, by the reason that the server gave.
@@ -242,9 +270,10 @@ fn hint_of_reason(error: &ClientError) -> Option<String> {
         R::AlreadyExists => "choose another name, or use what exists",
         R::TenantSuspended => "'strongroom tenant resume' ends the suspension",
         R::KeyDisabled => "'strongroom key list' shows the state of each version",
-        R::KeyNotFound | R::KeyState => "'strongroom key list' shows the versions and their states",
+        R::KeyNotFound => "'strongroom key list' shows the versions and their states",
+        R::KeyState => key_state_hint(error),
+        R::KeyInUse => return error.detail("sessions").map(in_use_hint),
         R::JobNotFound => "'strongroom job list' shows the jobs",
-        R::KeyInUse => return Some(in_use_hint(error)),
         R::KeyDestroyed | R::SensitivePurged => "this cannot be undone; what the key protected is gone",
         R::QuotaExceeded => "delete what is no longer needed, or ask the operator for more",
         R::RateLimited | R::Overloaded => return Some(later_hint(error)),

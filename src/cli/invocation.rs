@@ -122,16 +122,25 @@ impl Invocation {
         Ok(builder)
     }
 
+    /// Whether somebody must be asked before something is destroyed: not with `--yes`.
+    ///
+    /// # Errors
+    /// [`Failure::NobodyToAsk`] without a terminal.
+    pub fn must_ask(&self) -> Result<bool, Failure> {
+        match (self.global.yes, self.console.asks()) {
+            (true, _) => Ok(false),
+            (false, true) => Ok(true),
+            (false, false) => Err(Failure::NobodyToAsk),
+        }
+    }
+
     /// Asks for the name of what is about to be destroyed, unless `--yes` was given.
     ///
     /// # Errors
     /// [`Failure::NotConfirmed`] when another name is typed, [`Failure::NobodyToAsk`] without a terminal.
     pub fn confirm(&mut self, consequence: &str, name: &str) -> Result<(), Failure> {
-        if self.global.yes {
+        if !self.must_ask()? {
             return Ok(());
-        }
-        if !self.console.asks() {
-            return Err(Failure::NobodyToAsk);
         }
         let answer = self.console.ask(format_args!("{consequence}\nType {name} to go on:"))?;
         if answer == name { Ok(()) } else { Err(Failure::NotConfirmed { name: name.to_owned() }) }

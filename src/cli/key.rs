@@ -1,23 +1,109 @@
 //! `strongroom key`: the versions of a tenant's key-encryption key. The key itself is never shown.
+//!
+//! What destroys says before what will be lost and until when that can be taken back, and asks for the version's name.
 
-use clap::Subcommand;
+use std::time::Duration;
+
+use clap::{Args, Subcommand};
 use futures_util::StreamExt as _;
 use serde::Serialize;
 
+use super::args;
 use super::failure::Failure;
 use super::invocation::Invocation;
-use super::output::{Record, Time};
-use crate::client::{Kek, KekState};
+use super::output::{Record, Time, optional_cell};
+use crate::client::{Admin, ClientError, DestroyKek, ErrorReason, Kek, KekDestruction, KekState, KekUse};
+
+/// What the destruction of a key version does not reach.
+const HORIZON: &str = "copies of the wrapped key in backups and in old storage segments stay openable by whoever holds \
+    the root key, until the root epoch is rolled and its old key destroyed";
 
 /// What can be done with keys.
 #[derive(Debug, Subcommand)]
 pub enum KeyCommand {
     /// List the versions of the tenant's key, oldest first
     List,
+    /// Show a version
+    Describe(VersionArgs),
     /// Make a new primary version
     ///
     /// From now on it wraps what is new. Older versions go on opening what they wrapped.
-    Rotate,
+    Rotate(RotateArgs),
+    /// Make a pending or enabled version the primary
+    ///
+    /// From now on it wraps what is new. What was the primary is enabled: it goes on opening what it wrapped.
+    Promote(VersionArgs),
+    /// Let a disabled version open again what it wrapped
+    Enable(VersionArgs),
+    /// Refuse all use of what a version wrapped until it is enabled
+    ///
+    /// It takes effect with the next request. Nothing is lost. The primary is refused: promote another version first.
+    Disable(DisableArgs),
+    /// Count the sessions that each version wraps
+    ///
+    /// The server walks through all sessions of the tenant; with many of them, give it longer with --timeout.
+    Census,
+    /// Refuse all use of a version, and destroy it when its grace is over
+    ///
+    /// The sessions that it wraps are lost then, with everything in them, and there must be none unless --force says how many.
+    /// The server counts them first; with many sessions in the tenant, give it longer with --timeout. The primary is
+    /// refused: promote another version first. The token needs the scope keys-destroy.
+    ///
+    /// What it does not reach: copies of the wrapped key in backups and in old storage segments stay openable by whoever
+    /// holds the root key, until the root epoch is rolled and its old key destroyed.
+    Destroy(DestroyArgs),
+    /// Take a destruction back while there is time
+    ///
+    /// The version is disabled then; 'key enable' lets it open again what it wrapped.
+    CancelDestroy(VersionArgs),
+}
+
+/// Arguments of the verbs that take a version and nothing else.
+#[derive(Debug, Args)]
+pub struct VersionArgs {
+    /// The version, as 'key list' shows it
+    #[arg(value_parser = clap::value_parser!(u32).range(1..))]
+    version: u32,
+}
+
+/// Arguments of `key rotate`.
+#[derive(Debug, Args)]
+pub struct RotateArgs {
+    /// Only make the version, and leave it pending until 'key promote'
+    #[arg(long)]
+    pending: bool,
+}
+
+/// Arguments of `key disable`.
+#[derive(Debug, Args)]
+pub struct DisableArgs {
+    #[command(flatten)]
+    which: VersionArgs,
+    /// Change nothing, but count the sessions that would become unreadable
+    #[arg(long)]
+    dry_run: bool,
+}
+
+/// Arguments of `key destroy`.
+#[derive(Debug, Args)]
+pub struct DestroyArgs {
+    #[command(flatten)]
+    which: VersionArgs,
+    /// How long it can be taken back: 24h to 90d; 7d if not given
+    #[arg(long, value_name = "DURATION", value_parser = args::duration)]
+    grace: Option<Duration>,
+    /// Destroy it at once, which nothing takes back; needs the scope keys-destroy-now as well
+    #[arg(long, conflicts_with = "grace")]
+    no_grace: bool,
+    /// Destroy it although sessions are lost with it
+    #[arg(long, requires = "sessions")]
+    force: bool,
+    /// The number of sessions that may be lost; nothing is done when another one is found
+    #[arg(long, value_name = "N", requires = "force")]
+    sessions: Option<u64>,
+    /// Change nothing, but say what would be lost
+    #[arg(long)]
+    dry_run: bool,
 }
 
 impl KeyCommand {
@@ -26,22 +112,237 @@ impl KeyCommand {
     /// # Errors
     /// [`Failure`].
     pub async fn run(self, invocation: &mut Invocation) -> Result<(), Failure> {
-        let tenant = invocation.tenant_name(&invocation.profile()?)?;
-        let admin = invocation.admin()?;
-        match self {
-            Self::Rotate => {
-                let key = admin.rotate_kek(tenant.as_str()).await.map_err(Failure::call("rotate the key"))?;
-                invocation.console.record(&KeyRecord::from(&*key))
+        let keys = Keys::new(invocation)?;
+        let key = match self {
+            Self::List => return keys.list(invocation).await,
+            Self::Census => return keys.census(invocation).await,
+            Self::Destroy(args) => return keys.destroy(&args, invocation).await,
+            Self::Disable(args) if args.dry_run => {
+                return keys.disabling(args.which.version, invocation).await;
             }
-            Self::List => {
-                let mut keys = admin.keks(tenant.as_str());
-                let mut listing = invocation.console.listing();
-                while let Some(key) = keys.next().await {
-                    listing.push(&KeyRecord::from(&key.map_err(Failure::call("list the keys"))?))?;
-                }
-                listing.finish()
-            }
+            Self::Disable(args) => keys.disable(args.which.version).await?,
+            Self::Describe(args) => keys.describe(args.version).await?,
+            Self::Rotate(args) => keys.rotate(args.pending).await?,
+            Self::Promote(args) => keys.promote(args.version).await?,
+            Self::Enable(args) => keys.enable(args.version).await?,
+            Self::CancelDestroy(args) => keys.cancel(args.version, invocation).await?,
+        };
+        invocation.console.record(&KeyRecord::from(&key))
+    }
+}
+
+/// The key of one tenant.
+struct Keys {
+    admin: Admin,
+    tenant: String,
+}
+
+impl Keys {
+    fn new(invocation: &Invocation) -> Result<Self, Failure> {
+        let tenant = invocation.tenant_name(&invocation.profile()?)?.into_string();
+        Ok(Self { admin: invocation.admin()?, tenant })
+    }
+
+    async fn list(&self, invocation: &mut Invocation) -> Result<(), Failure> {
+        let mut keys = self.admin.keks(&self.tenant);
+        let mut listing = invocation.console.listing();
+        while let Some(key) = keys.next().await {
+            listing.push(&KeyRecord::from(&key.map_err(Failure::call("list the keys"))?))?;
         }
+        listing.finish()
+    }
+
+    async fn census(&self, invocation: &mut Invocation) -> Result<(), Failure> {
+        let uses = self.uses().await?;
+        let mut listing = invocation.console.listing();
+        for found in uses {
+            listing.push(&UseRecord { version: found.version, sessions: found.sessions })?;
+        }
+        listing.finish()
+    }
+
+    async fn uses(&self) -> Result<Vec<KekUse>, Failure> {
+        let uses = self.admin.count_kek_use(&self.tenant).await;
+        Ok(uses.map_err(Failure::call("count the sessions"))?.into_inner())
+    }
+
+    async fn describe(&self, version: u32) -> Result<Kek, Failure> {
+        let key = self.admin.kek(&self.tenant, version).await;
+        Ok(key.map_err(Failure::call("show the version"))?.into_inner())
+    }
+
+    async fn rotate(&self, pending: bool) -> Result<Kek, Failure> {
+        let made = if pending {
+            self.admin.prepare_kek(&self.tenant).await
+        } else {
+            self.admin.rotate_kek(&self.tenant).await
+        };
+        Ok(made.map_err(Failure::call("rotate the key"))?.into_inner())
+    }
+
+    async fn promote(&self, version: u32) -> Result<Kek, Failure> {
+        let key = self.admin.promote_kek(&self.tenant, version).await;
+        Ok(key.map_err(Failure::call("promote the version"))?.into_inner())
+    }
+
+    async fn enable(&self, version: u32) -> Result<Kek, Failure> {
+        let key = self.admin.enable_kek(&self.tenant, version).await;
+        Ok(key.map_err(Failure::call("enable the version"))?.into_inner())
+    }
+
+    async fn disable(&self, version: u32) -> Result<Kek, Failure> {
+        let key = self.admin.disable_kek(&self.tenant, version).await;
+        Ok(key.map_err(Failure::call("disable the version"))?.into_inner())
+    }
+
+    /// Says what a disabling would do.
+    async fn disabling(&self, version: u32, invocation: &mut Invocation) -> Result<(), Failure> {
+        let state = self.describe(version).await?.state;
+        let uses = self.uses().await?;
+        let sessions = uses.iter().find(|found| found.version == version).map_or(0, |found| found.sessions);
+        invocation.console.record(&DisablingRecord { version, state: state.name(), sessions })?;
+        let effect = match state {
+            KekState::Pending | KekState::Enabled => {
+                format!("{} would become unreadable until it is enabled again", counted(sessions))
+            }
+            KekState::Disabled => "it is disabled already".to_owned(),
+            KekState::Primary | KekState::DestroyScheduled | KekState::Destroyed => {
+                format!("it would be refused, because the version is {}", state.name())
+            }
+        };
+        invocation.console.say(format_args!("Nothing was changed: {effect}."))
+    }
+
+    async fn cancel(&self, version: u32, invocation: &mut Invocation) -> Result<Kek, Failure> {
+        let key = self.admin.cancel_kek_destruction(&self.tenant, version).await;
+        let key = key.map_err(Failure::call("take the destruction back"))?.into_inner();
+        invocation.console.say(format_args!(
+            "It is disabled now. It opens again what it wrapped after: {}",
+            self.command("enable", version)
+        ))?;
+        Ok(key)
+    }
+
+    async fn destroy(&self, args: &DestroyArgs, invocation: &mut Invocation) -> Result<(), Failure> {
+        let version = args.which.version;
+        let destroy = DestroyKek {
+            grace: if args.no_grace { Some(Duration::ZERO) } else { args.grace },
+            expect_sessions: args.sessions.unwrap_or_default(),
+            dry_run: args.dry_run,
+        };
+        if args.dry_run {
+            return self.destroying(version, destroy, invocation).await;
+        }
+        self.confirm_destruction(version, destroy, invocation).await?;
+        let done = self.destroy_once(version, destroy).await?;
+        invocation.console.record(&self.destruction(&done, Some(done.kek.state), false))?;
+        match done.kek.destroy_time {
+            Some(at) => invocation.console.say(format_args!(
+                "It can be taken back until {}: {}",
+                Time(at),
+                self.command("cancel-destroy", version)
+            )),
+            None => invocation.console.say("It is destroyed. Nothing takes that back."),
+        }
+    }
+
+    async fn destroy_once(&self, version: u32, destroy: DestroyKek) -> Result<KekDestruction, Failure> {
+        let answer = self.admin.destroy_kek(&self.tenant, version, destroy).await;
+        Ok(answer.map_err(Failure::call("destroy the version"))?.into_inner())
+    }
+
+    /// Says what a destruction would do.
+    async fn destroying(
+        &self,
+        version: u32,
+        destroy: DestroyKek,
+        invocation: &mut Invocation,
+    ) -> Result<(), Failure> {
+        let plan = self.destroy_once(version, destroy).await?;
+        let state = self.visible_state(version).await?;
+        invocation.console.record(&self.destruction(&plan, state, true))?;
+        invocation.console.say("Nothing was changed: this was a dry run.")?;
+        if plan.sessions == destroy.expect_sessions {
+            return Ok(());
+        }
+        let needed = match plan.sessions {
+            0 => "without --force and --sessions".to_owned(),
+            sessions => format!("with --force --sessions {sessions}"),
+        };
+        invocation.console.say(format_args!("As it stands it would be refused; it goes ahead {needed}."))
+    }
+
+    /// The version's state, if the token may know it: destroying and looking are two scopes.
+    async fn visible_state(&self, version: u32) -> Result<Option<KekState>, Failure> {
+        let hidden = |error: &ClientError| error.reason() == ErrorReason::PermissionDenied;
+        match self.admin.kek(&self.tenant, version).await {
+            Ok(key) => Ok(Some(key.state)),
+            Err(error) if hidden(&error) => Ok(None),
+            Err(error) => Err(Failure::call("show the version")(error)),
+        }
+    }
+
+    /// Finds out what would be lost, and asks whether it may be.
+    async fn confirm_destruction(
+        &self,
+        version: u32,
+        destroy: DestroyKek,
+        invocation: &mut Invocation,
+    ) -> Result<(), Failure> {
+        if !invocation.must_ask()? {
+            return Ok(());
+        }
+        let plan = self.destroy_once(version, DestroyKek { dry_run: true, ..destroy }).await?;
+        if plan.sessions != destroy.expect_sessions {
+            return Err(Failure::KeyInUse { version, sessions: plan.sessions });
+        }
+        invocation.confirm(&self.consequence(&plan), &format!("{}/{version}", self.tenant))
+    }
+
+    fn consequence(&self, plan: &KekDestruction) -> String {
+        let (tenant, version) = (&self.tenant, plan.kek.version);
+        let lost = match plan.sessions {
+            0 => "No session is lost with it.".to_owned(),
+            sessions => format!("With it {} will be lost, with all that is kept there.", counted(sessions)),
+        };
+        let when = match plan.kek.destroy_time {
+            Some(at) => {
+                format!("At once nobody can use it, and from {} on nothing takes that back.", Time(at))
+            }
+            None => "It is gone at once, and nothing takes that back.".to_owned(),
+        };
+        format!(
+            "This destroys version {version} of the key of the tenant {tenant}. {lost}\n{when}\nWhat it does not reach: {HORIZON}."
+        )
+    }
+
+    fn command(&self, verb: &str, version: u32) -> String {
+        format!("strongroom key {verb} {version} --tenant {}", self.tenant)
+    }
+
+    fn destruction(
+        &self,
+        done: &KekDestruction,
+        state: Option<KekState>,
+        dry_run: bool,
+    ) -> DestructionRecord {
+        DestructionRecord {
+            tenant: self.tenant.clone(),
+            version: done.kek.version,
+            state: state.map(KekState::name),
+            sessions: done.sessions,
+            irrevocable: Time(done.kek.destroy_time.unwrap_or(done.kek.state_time)),
+            dry_run,
+            horizon: HORIZON,
+        }
+    }
+}
+
+fn counted(sessions: u64) -> String {
+    match sessions {
+        0 => "no session".to_owned(),
+        1 => "1 session".to_owned(),
+        _ => format!("{sessions} sessions"),
     }
 }
 
@@ -52,29 +353,23 @@ struct KeyRecord {
     state: &'static str,
     created: Time,
     state_since: Time,
+    destruction: Option<Time>,
 }
 
 impl From<&Kek> for KeyRecord {
     fn from(key: &Kek) -> Self {
-        let state = match key.state {
-            KekState::Pending => "pending",
-            KekState::Primary => "primary",
-            KekState::Enabled => "enabled",
-            KekState::Disabled => "disabled",
-            KekState::DestroyScheduled => "destroy-scheduled",
-            KekState::Destroyed => "destroyed",
-        };
         Self {
             version: key.version,
-            state,
+            state: key.state.name(),
             created: Time(key.create_time),
             state_since: Time(key.state_time),
+            destruction: key.destroy_time.map(Time),
         }
     }
 }
 
 impl Record for KeyRecord {
-    const COLUMNS: &'static [&'static str] = &["VERSION", "STATE", "CREATED", "STATE SINCE"];
+    const COLUMNS: &'static [&'static str] = &["VERSION", "STATE", "CREATED", "STATE SINCE", "DESTRUCTION"];
 
     fn cells(&self) -> Vec<String> {
         vec![
@@ -82,6 +377,67 @@ impl Record for KeyRecord {
             self.state.to_owned(),
             self.created.to_string(),
             self.state_since.to_string(),
+            optional_cell(self.destruction),
+        ]
+    }
+}
+
+/// What a version wraps, as it is printed.
+#[derive(Serialize)]
+struct UseRecord {
+    version: u32,
+    sessions: u64,
+}
+
+impl Record for UseRecord {
+    const COLUMNS: &'static [&'static str] = &["VERSION", "SESSIONS"];
+
+    fn cells(&self) -> Vec<String> {
+        vec![self.version.to_string(), self.sessions.to_string()]
+    }
+}
+
+/// What a disabling would do, as it is printed.
+#[derive(Serialize)]
+struct DisablingRecord {
+    version: u32,
+    state: &'static str,
+    sessions: u64,
+}
+
+impl Record for DisablingRecord {
+    const COLUMNS: &'static [&'static str] = &["VERSION", "STATE", "SESSIONS"];
+
+    fn cells(&self) -> Vec<String> {
+        vec![self.version.to_string(), self.state.to_owned(), self.sessions.to_string()]
+    }
+}
+
+/// What a destruction does, or would do, as it is printed.
+#[derive(Serialize)]
+struct DestructionRecord {
+    tenant: String,
+    version: u32,
+    /// As it is now, in a dry run too.
+    state: Option<&'static str>,
+    sessions: u64,
+    irrevocable: Time,
+    dry_run: bool,
+    horizon: &'static str,
+}
+
+impl Record for DestructionRecord {
+    const COLUMNS: &'static [&'static str] =
+        &["TENANT", "VERSION", "STATE", "SESSIONS LOST", "IRREVOCABLE FROM", "NOT REACHED"];
+
+    fn cells(&self) -> Vec<String> {
+        vec![
+            self.tenant.clone(),
+            self.version.to_string(),
+            optional_cell(self.state),
+            self.sessions.to_string(),
+            self.irrevocable.to_string(),
+            self.horizon.to_owned(),
         ]
     }
 }

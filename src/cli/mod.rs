@@ -125,10 +125,13 @@ pub enum Command {
     /// A tenant as JSON: tenant, uid, state (active, suspended), created, primary_key_version, audit_log.
     #[command(subcommand)]
     Tenant(tenant::TenantCommand),
-    /// List and rotate the key-encryption keys of a tenant
+    /// Rotate, disable and destroy the key-encryption keys of a tenant
     ///
     /// A version as JSON: version, state (pending, primary, enabled, disabled, destroy-scheduled, destroyed), created,
-    /// state_since.
+    /// state_since, destruction (when it will be destroyed). 'census' prints version and sessions for each version; 'disable
+    /// --dry-run' prints version, state and sessions. 'destroy' prints tenant, version, state (as it is now; null in a dry run
+    /// when the token lacks the scope keys), sessions, irrevocable (from when nothing takes it back), dry_run and horizon (what
+    /// it does not reach).
     #[command(subcommand)]
     Key(key::KeyCommand),
     /// Manage tokens

@@ -1,8 +1,12 @@
 //! Runs the binary.
 
-use std::io::Write as _;
+use std::fs::File;
+use std::io::{Read as _, Write as _};
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
+
+use rustix::fs::{Mode, OFlags, open};
+use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 
 /// What a run printed and returned.
 #[derive(Debug)]
@@ -54,6 +58,35 @@ pub fn strongroom_with<A: AsRef<std::ffi::OsStr>>(
     input: &[u8],
 ) -> Run {
     run(prepared(dir, args), input)
+}
+
+/// Runs it with standard input and error at a terminal, where somebody types this. Standard error is what the terminal
+/// shows: what is typed is echoed there.
+pub fn strongroom_at_terminal<A: AsRef<std::ffi::OsStr>>(
+    dir: &Path,
+    args: impl IntoIterator<Item = A>,
+    typed: &str,
+) -> Run {
+    let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
+    let ours = openpt(flags).unwrap();
+    grantpt(&ours).unwrap();
+    unlockpt(&ours).unwrap();
+    let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let theirs = open(ptsname(&ours, Vec::new()).unwrap(), flags, Mode::empty()).unwrap();
+    let mut command = prepared(dir, args);
+    command.stdin(theirs.try_clone().unwrap()).stdout(Stdio::piped()).stderr(theirs);
+    let child = command.spawn().unwrap();
+    drop(command);
+    let mut terminal = File::from(ours);
+    terminal.write_all(typed.as_bytes()).unwrap();
+    let shown = std::thread::spawn(move || {
+        let mut shown = Vec::new();
+        // When the last process at a terminal ends, reading from the other side fails.
+        drop(terminal.read_to_end(&mut shown));
+        String::from_utf8(shown).unwrap().replace("\r\n", "\n")
+    });
+    let Output { status, stdout, .. } = child.wait_with_output().unwrap();
+    Run { code: status.code().unwrap(), out: stdout, err: shown.join().unwrap() }
 }
 
 /// The command, for tests that change its environment.

@@ -48,6 +48,8 @@ fn an_unreachable_server_is_4_for_every_noun() {
         vec!["event", "tail", "srs_a", "log", "--follow"],
         vec!["tenant", "list"],
         vec!["key", "list"],
+        vec!["key", "census"],
+        vec!["key", "destroy", "1", "--yes"],
         vec!["token", "list"],
         vec!["audit", "tail"],
         vec!["status"],
@@ -69,6 +71,7 @@ fn what_does_not_exist_is_3() {
         vec!["entry", "get", &session, "unknown"],
         vec!["entry", "delete", &session, "unknown"],
         vec!["tenant", "describe", "unknown"],
+        vec!["key", "list", "--tenant", "unknown"],
     ] {
         let run = strongroom(fake.dir(), &words).fails(3);
         assert!(run.err.contains("hint: "), "{words:?}: {run:?}");

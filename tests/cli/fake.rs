@@ -54,8 +54,11 @@ struct State {
     stall: Option<Duration>,
     minted: u64,
     calls: u64,
+    methods: Vec<&'static str>,
+    grace: Option<i64>,
     last_ttl: Option<i64>,
     tenants: BTreeMap<String, v1::Tenant>,
+    keks: BTreeMap<String, Vec<v1::Kek>>,
     tokens: u64,
     filter: Option<v1::AuditFilter>,
 }
@@ -63,6 +66,7 @@ struct State {
 #[derive(Default)]
 struct Session {
     wire: v1::Session,
+    kek_version: u32,
     entries: BTreeMap<String, v1::Entry>,
     events: BTreeMap<String, Vec<v1::Event>>,
 }
@@ -139,6 +143,16 @@ impl Fake {
         self.state().sessions.len()
     }
 
+    /// How often a method was called.
+    pub fn calls_of(&self, method: &str) -> usize {
+        self.state().methods.iter().filter(|called| **called == method).count()
+    }
+
+    /// Seconds of the grace of the last destruction that was asked for, if one was named.
+    pub fn last_grace(&self) -> Option<i64> {
+        self.state().grace
+    }
+
     pub fn calls(&self) -> u64 {
         self.state().calls
     }
@@ -213,6 +227,7 @@ fn time() -> Option<prost_types::Timestamp> {
 impl State {
     fn begin(&mut self, method: &'static str) -> Result<(), Status> {
         self.calls += 1;
+        self.methods.push(method);
         self.refusals.get(method).map_or(Ok(()), |status| Err(status.clone()))
     }
 
@@ -310,7 +325,8 @@ impl ContextService for Service {
             revision: 1,
             sensitive_purged: false,
         };
-        state.sessions.insert(session_id, Session { wire: wire.clone(), ..Session::default() });
+        let kek_version = state.tenants.get(&request.tenant).map_or(1, |tenant| tenant.primary_kek_version);
+        state.sessions.insert(session_id, Session { wire: wire.clone(), kek_version, ..Session::default() });
         answer(v1::CreateSessionResponse { session: Some(wire) })
     }
 

@@ -268,6 +268,7 @@ fn every_name_in_json_is_in_the_help_of_its_noun() {
     strongroom(fake.dir(), ["entry", "put", &session, "k", "--value", "v"]).ok();
     strongroom_with(fake.dir(), ["event", "append", &session, "log"], b"e").ok();
     strongroom(fake.dir(), ["tenant", "create", "demo"]).ok();
+    strongroom(fake.dir(), ["key", "rotate"]).ok();
     let load = ["bench", "mixed", "--operations", "9", "--sessions", "1", "--warm-up", "0s", "--quiet"];
     for words in [
         &["session", "get", &session][..],
@@ -277,6 +278,9 @@ fn every_name_in_json_is_in_the_help_of_its_noun() {
         &["event", "tail", &session, "log"],
         &["tenant", "describe", "demo"],
         &["key", "list"],
+        &["key", "census"],
+        &["key", "destroy", "1", "--dry-run"],
+        &["key", "disable", "1", "--dry-run"],
         &["token", "revoke", "ci", "--yes"],
         &["audit", "tail"],
         &["status"],

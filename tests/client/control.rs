@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use futures_util::{StreamExt, TryStreamExt};
 use strongroom::client::{
-    Admin, AuditSearch, AuditTail, ClientError, KekState, NewToken, Scope, TenantState, Timestamp,
+    Admin, AuditSearch, AuditTail, ClientError, DestroyKek, KekState, NewToken, Scope, TenantState, Timestamp,
 };
 use strongroom::proto::v1;
 use strongroom::proto::v1::admin_service_server::AdminService;
@@ -26,6 +26,7 @@ struct Known {
     written: Notify,
     broken: Notify,
     created: Mutex<Vec<v1::CreateTokenRequest>>,
+    destroyed: Mutex<Vec<v1::DestroyKekRequest>>,
 }
 
 const WHEN: Option<prost_types::Timestamp> =
@@ -123,6 +124,66 @@ impl AdminService for Control {
         Ok(Response::new(v1::RotateKekResponse { kek: Some(kek(3, v1::KekState::Primary)) }))
     }
 
+    async fn get_kek(
+        &self,
+        request: Request<v1::GetKekRequest>,
+    ) -> Result<Response<v1::GetKekResponse>, Status> {
+        let kek = kek(request.get_ref().version, v1::KekState::DestroyScheduled);
+        Ok(Response::new(v1::GetKekResponse { kek: Some(kek) }))
+    }
+
+    async fn promote_kek(
+        &self,
+        request: Request<v1::PromoteKekRequest>,
+    ) -> Result<Response<v1::PromoteKekResponse>, Status> {
+        let kek = kek(request.get_ref().version, v1::KekState::Primary);
+        Ok(Response::new(v1::PromoteKekResponse { kek: Some(kek) }))
+    }
+
+    async fn enable_kek(
+        &self,
+        _: Request<v1::EnableKekRequest>,
+    ) -> Result<Response<v1::EnableKekResponse>, Status> {
+        Ok(Response::new(v1::EnableKekResponse { kek: None }))
+    }
+
+    async fn disable_kek(
+        &self,
+        request: Request<v1::DisableKekRequest>,
+    ) -> Result<Response<v1::DisableKekResponse>, Status> {
+        let kek = kek(request.get_ref().version, v1::KekState::Unspecified);
+        Ok(Response::new(v1::DisableKekResponse { kek: Some(kek) }))
+    }
+
+    async fn count_kek_use(
+        &self,
+        _: Request<v1::CountKekUseRequest>,
+    ) -> Result<Response<v1::CountKekUseResponse>, Status> {
+        let uses = vec![v1::KekUse { version: 2, sessions: 3 }];
+        Ok(Response::new(v1::CountKekUseResponse { uses }))
+    }
+
+    async fn destroy_kek(
+        &self,
+        request: Request<v1::DestroyKekRequest>,
+    ) -> Result<Response<v1::DestroyKekResponse>, Status> {
+        let request = request.into_inner();
+        let mut kek = kek(request.version, v1::KekState::DestroyScheduled);
+        kek.destroy_time = WHEN;
+        self.0.destroyed.lock().unwrap().push(request);
+        Ok(Response::new(v1::DestroyKekResponse { kek: Some(kek), sessions: 4 }))
+    }
+
+    async fn cancel_kek_destruction(
+        &self,
+        request: Request<v1::CancelKekDestructionRequest>,
+    ) -> Result<Response<v1::CancelKekDestructionResponse>, Status> {
+        // What was scheduled once has no time any more.
+        let mut kek = kek(request.get_ref().version, v1::KekState::Disabled);
+        kek.destroy_time = WHEN;
+        Ok(Response::new(v1::CancelKekDestructionResponse { kek: Some(kek) }))
+    }
+
     async fn create_token(
         &self,
         request: Request<v1::CreateTokenRequest>,
@@ -138,7 +199,7 @@ impl AdminService for Control {
         _: Request<v1::ListTokensRequest>,
     ) -> Result<Response<v1::ListTokensResponse>, Status> {
         let tokens =
-            vec![token("app".into(), (1..=9).collect(), false), token("old".into(), vec![77], false)];
+            vec![token("app".into(), (1..=11).collect(), false), token("old".into(), vec![77], false)];
         Ok(Response::new(v1::ListTokensResponse { tokens, next_page_token: String::new() }))
     }
 
@@ -225,6 +286,33 @@ async fn tenants_and_keys_are_read_with_their_states() {
     let rotated = admin.rotate_kek("new").await.unwrap();
     assert_eq!((rotated.version, rotated.create_time), (3, Timestamp::from_millis(1_790_000_000_000)));
     assert_eq!(admin.status().await.unwrap().sweeper_lag, Duration::from_millis(1500));
+}
+
+#[tokio::test]
+async fn a_destruction_goes_out_as_it_was_asked_for() {
+    let fake = Fake::start().await;
+    let destroy = DestroyKek { grace: Some(Duration::from_secs(86_400)), expect_sessions: 4, dry_run: true };
+    let done = admin(&fake).destroy_kek("demo", 7, destroy).await.unwrap();
+    assert_eq!((done.kek.version, done.sessions), (7, 4));
+    assert_eq!(done.kek.destroy_time, Some(Timestamp::from_millis(1_790_000_000_000)));
+    admin(&fake).destroy_kek("demo", 7, DestroyKek::default()).await.unwrap();
+    let sent = fake.control.0.destroyed.lock().unwrap().clone();
+    let asked =
+        |at: usize| (sent[at].grace.map(|grace| grace.seconds), sent[at].expect_sessions, sent[at].dry_run);
+    assert_eq!((asked(0), asked(1)), ((Some(86_400), 4, true), (None, 0, false)));
+    assert_eq!((sent[0].tenant.as_str(), sent[0].version), ("demo", 7));
+    assert!(sent[0].request_id.len() == 36 && sent[0].request_id != sent[1].request_id);
+}
+
+#[tokio::test]
+async fn a_version_that_makes_no_sense_is_malformed() {
+    let fake = Fake::start().await;
+    let admin = admin(&fake);
+    let what = |error| if let ClientError::Malformed { what } = error { what } else { panic!("{error}") };
+    assert_eq!(what(admin.kek("demo", 1).await.unwrap_err()), "time", "scheduled, but not for when");
+    assert_eq!(what(admin.enable_kek("demo", 1).await.unwrap_err()), "key");
+    assert_eq!(what(admin.disable_kek("demo", 1).await.unwrap_err()), "key state");
+    assert_eq!(admin.cancel_kek_destruction("demo", 1).await.unwrap().destroy_time, None);
 }
 
 #[tokio::test]

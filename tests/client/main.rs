@@ -6,8 +6,11 @@ mod calls;
 mod control;
 mod failures;
 mod fake;
+mod keys;
 #[cfg(feature = "rmcp")]
 mod rmcp;
 mod streams;
+#[path = "../support/mod.rs"]
+mod support;
 #[cfg(feature = "rmcp")]
 mod tour;

@@ -1,10 +1,12 @@
 //! The control plane: tenants, keys, tokens, the access log, the server's state.
 
 mod audit;
+mod keys;
 mod records;
 
 pub use audit::{AuditEvent, AuditOrder, AuditSearch, AuditTail};
-pub use records::{Kek, NewToken, ServerStatus, TenantRecord, Token, TokenCreated};
+pub use keys::DestroyKek;
+pub use records::{Kek, KekDestruction, KekUse, NewToken, ServerStatus, TenantRecord, Token, TokenCreated};
 
 use futures_util::stream::BoxStream;
 use uuid::Uuid;
@@ -84,33 +86,6 @@ impl Admin {
         let request = v1::ResumeTenantRequest { name: name.to_owned(), request_id: id.to_string() };
         let answer = self.link.unary(id, request, call!(admin.resume_tenant)).await?;
         answer.try_map(|response| TenantRecord::required(response.tenant))
-    }
-
-    /// Streams the versions of a tenant's key-encryption key, oldest first.
-    #[must_use]
-    pub fn keks(&self, tenant: &str) -> BoxStream<'static, Result<Kek, ClientError>> {
-        let (link, tenant) = (self.link.clone(), tenant.to_owned());
-        page::stream(move |page_token| {
-            let (link, tenant) = (link.clone(), tenant.clone());
-            async move {
-                let request = v1::ListKeksRequest { tenant, page_size: page::SIZE, page_token };
-                let page = link.unary(Uuid::new_v4(), request, call!(admin.list_keks)).await?.into_inner();
-                let keks = page.keks.into_iter().map(Kek::from_wire).collect::<Result<_, _>>()?;
-                Ok((keks, page.next_page_token))
-            }
-        })
-    }
-
-    /// Makes a new primary version. Older versions go on opening what they wrapped.
-    ///
-    /// # Errors
-    /// `TENANT_NOT_FOUND`; see [`ClientError`] for the rest.
-    pub async fn rotate_kek(&self, tenant: &str) -> Result<Answer<Kek>, ClientError> {
-        let id = Uuid::new_v4();
-        let request =
-            v1::RotateKekRequest { tenant: tenant.to_owned(), request_id: id.to_string(), pending: false };
-        let answer = self.link.unary(id, request, call!(admin.rotate_kek)).await?;
-        answer.try_map(|response| Kek::from_wire(response.kek.ok_or(ClientError::Malformed { what: "key" })?))
     }
 
     /// Creates a token. Its secret is in the answer and nowhere else.

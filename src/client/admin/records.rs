@@ -38,6 +38,26 @@ pub struct Kek {
     pub create_time: Timestamp,
     /// When it last changed its state.
     pub state_time: Timestamp,
+    /// When it will be destroyed; set while that is scheduled, and only then.
+    pub destroy_time: Option<Timestamp>,
+}
+
+/// How many sessions a version wraps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct KekUse {
+    /// Version.
+    pub version: u32,
+    /// Sessions whose keys it wraps, those among them that have expired and are not swept yet.
+    pub sessions: u64,
+}
+
+/// What the destruction of a version does, or would do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KekDestruction {
+    /// The version as it is now; in a dry run, as it would be.
+    pub kek: Kek,
+    /// Sessions whose keys it wraps, and which die with it.
+    pub sessions: u64,
 }
 
 /// A token, without its secret.
@@ -137,6 +157,10 @@ impl TenantRecord {
 }
 
 impl Kek {
+    pub(super) fn required(kek: Option<v1::Kek>) -> Result<Self, ClientError> {
+        Self::from_wire(kek.ok_or(ClientError::Malformed { what: "key" })?)
+    }
+
     pub(super) fn from_wire(kek: v1::Kek) -> Result<Self, ClientError> {
         let state = match kek.state() {
             v1::KekState::Pending => KekState::Pending,
@@ -147,12 +171,20 @@ impl Kek {
             v1::KekState::Destroyed => KekState::Destroyed,
             v1::KekState::Unspecified => return Err(ClientError::Malformed { what: "key state" }),
         };
+        let scheduled = state == KekState::DestroyScheduled;
         Ok(Self {
             version: kek.version,
             state,
             create_time: required_time(kek.create_time)?,
             state_time: required_time(kek.state_time)?,
+            destroy_time: scheduled.then(|| required_time(kek.destroy_time)).transpose()?,
         })
+    }
+}
+
+impl KekUse {
+    pub(super) const fn from_wire(found: v1::KekUse) -> Self {
+        Self { version: found.version, sessions: found.sessions }
     }
 }
 

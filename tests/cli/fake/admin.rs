@@ -14,16 +14,84 @@ impl State {
         self.tenants.get_mut(name).ok_or_else(|| refused(Code::NotFound, "TENANT_NOT_FOUND", &[]))
     }
 
-    fn keks(&mut self, name: &str) -> Result<Vec<v1::Kek>, Status> {
-        let primary = self.tenant(name)?.primary_kek_version;
-        let state = |version| if version == primary { v1::KekState::Primary } else { v1::KekState::Enabled };
-        let kek = |version| v1::Kek {
+    fn keks(&mut self, name: &str) -> Result<&mut Vec<v1::Kek>, Status> {
+        self.tenant(name)?;
+        Ok(self.keks.entry(name.to_owned()).or_default())
+    }
+
+    fn kek(&mut self, name: &str, version: u32) -> Result<&mut v1::Kek, Status> {
+        let found = self.keks(name)?.iter_mut().find(|kek| kek.version == version);
+        found.ok_or_else(|| refused(Code::NotFound, "KEY_NOT_FOUND", &[]))
+    }
+
+    fn add_kek(&mut self, name: &str, state: v1::KekState) -> Result<v1::Kek, Status> {
+        let keks = self.keks(name)?;
+        let version = u32::try_from(keks.len()).unwrap() + 1;
+        keks.push(v1::Kek {
             version,
-            state: state(version).into(),
+            state: state.into(),
             create_time: time(),
             state_time: time(),
+            destroy_time: None,
+        });
+        Ok(*keks.last().unwrap())
+    }
+
+    /// Puts a version that is in one of some states into another.
+    fn change_kek(
+        &mut self,
+        name: &str,
+        version: u32,
+        from: &[v1::KekState],
+        to: v1::KekState,
+    ) -> Result<v1::Kek, Status> {
+        let kek = self.kek(name, version)?;
+        if !from.contains(&kek.state()) {
+            let state = kek.state().as_str_name().trim_start_matches("KEK_STATE_").to_lowercase();
+            let state = state.replace('_', "-");
+            return Err(refused(Code::FailedPrecondition, "KEY_STATE", &[("state", &state)]));
+        }
+        kek.set_state(to);
+        kek.destroy_time = None;
+        Ok(*kek)
+    }
+
+    fn promote_kek(&mut self, name: &str, version: u32) -> Result<v1::Kek, Status> {
+        let from = [v1::KekState::Pending, v1::KekState::Enabled, v1::KekState::Primary];
+        let kek = self.change_kek(name, version, &from, v1::KekState::Primary)?;
+        let before = std::mem::replace(&mut self.tenant(name)?.primary_kek_version, version);
+        if before != version {
+            self.change_kek(name, before, &[v1::KekState::Primary], v1::KekState::Enabled)?;
+        }
+        Ok(kek)
+    }
+
+    fn sessions_of(&self, version: u32) -> u64 {
+        self.sessions.values().filter(|session| session.kek_version == version).count() as u64
+    }
+
+    fn destroy_kek(&mut self, request: &v1::DestroyKekRequest) -> Result<v1::DestroyKekResponse, Status> {
+        const LIVING: [v1::KekState; 3] =
+            [v1::KekState::Pending, v1::KekState::Enabled, v1::KekState::Disabled];
+        let (name, version, sessions) =
+            (request.tenant.as_str(), request.version, self.sessions_of(request.version));
+        let before = *self.kek(name, version)?;
+        let grace = request.grace.map_or(7 * 24 * 3600, |grace| grace.seconds);
+        let at = time().map(|at| prost_types::Timestamp { seconds: at.seconds + grace, ..at });
+        let mut kek = if grace == 0 {
+            self.change_kek(name, version, &LIVING, v1::KekState::Destroyed)?
+        } else {
+            self.change_kek(name, version, &LIVING, v1::KekState::DestroyScheduled)?
         };
-        Ok((1..=primary).map(kek).collect())
+        kek.destroy_time = at.filter(|_| grace > 0);
+        let (found, expected) = (sessions.to_string(), request.expect_sessions);
+        let refusal = (sessions != expected)
+            .then(|| refused(Code::FailedPrecondition, "KEY_IN_USE", &[("sessions", &found)]));
+        *self.kek(name, version)? = if request.dry_run || refusal.is_some() { before } else { kek };
+        match refusal.filter(|_| !request.dry_run) {
+            Some(refusal) => Err(refusal),
+            None => Ok(v1::DestroyKekResponse { kek: Some(kek), sessions }),
+        }
     }
 }
 
@@ -51,7 +119,8 @@ impl AdminService for Service {
             primary_kek_version: 1,
             audit_log: format!("{}/1", request.name),
         };
-        state.tenants.insert(request.name, tenant.clone());
+        state.tenants.insert(request.name.clone(), tenant.clone());
+        state.add_kek(&request.name, v1::KekState::Primary)?;
         answer(v1::CreateTenantResponse { tenant: Some(tenant) })
     }
 
@@ -94,16 +163,78 @@ impl AdminService for Service {
     async fn list_keks(&self, request: Request<v1::ListKeksRequest>) -> Answer<v1::ListKeksResponse> {
         let mut state = self.0.lock().unwrap();
         state.begin("list_keks")?;
-        let keks = state.keks(&request.into_inner().tenant)?;
+        let keks = state.keks(&request.into_inner().tenant)?.clone();
         answer(v1::ListKeksResponse { keks, next_page_token: String::new() })
     }
 
     async fn rotate_kek(&self, request: Request<v1::RotateKekRequest>) -> Answer<v1::RotateKekResponse> {
         let (mut state, request) = (self.0.lock().unwrap(), request.into_inner());
         state.begin("rotate_kek")?;
-        state.tenant(&request.tenant)?.primary_kek_version += 1;
-        let kek = state.keks(&request.tenant)?.pop();
-        answer(v1::RotateKekResponse { kek })
+        let kek = state.add_kek(&request.tenant, v1::KekState::Pending)?;
+        let kek = if request.pending { kek } else { state.promote_kek(&request.tenant, kek.version)? };
+        answer(v1::RotateKekResponse { kek: Some(kek) })
+    }
+
+    async fn get_kek(&self, request: Request<v1::GetKekRequest>) -> Answer<v1::GetKekResponse> {
+        let (mut state, request) = (self.0.lock().unwrap(), request.into_inner());
+        state.begin("get_kek")?;
+        let kek = *state.kek(&request.tenant, request.version)?;
+        answer(v1::GetKekResponse { kek: Some(kek) })
+    }
+
+    async fn promote_kek(&self, request: Request<v1::PromoteKekRequest>) -> Answer<v1::PromoteKekResponse> {
+        let (mut state, request) = (self.0.lock().unwrap(), request.into_inner());
+        state.begin("promote_kek")?;
+        let kek = state.promote_kek(&request.tenant, request.version)?;
+        answer(v1::PromoteKekResponse { kek: Some(kek) })
+    }
+
+    async fn enable_kek(&self, request: Request<v1::EnableKekRequest>) -> Answer<v1::EnableKekResponse> {
+        let (mut state, request) = (self.0.lock().unwrap(), request.into_inner());
+        state.begin("enable_kek")?;
+        let from = [v1::KekState::Disabled, v1::KekState::Enabled];
+        let kek = state.change_kek(&request.tenant, request.version, &from, v1::KekState::Enabled)?;
+        answer(v1::EnableKekResponse { kek: Some(kek) })
+    }
+
+    async fn disable_kek(&self, request: Request<v1::DisableKekRequest>) -> Answer<v1::DisableKekResponse> {
+        let (mut state, request) = (self.0.lock().unwrap(), request.into_inner());
+        state.begin("disable_kek")?;
+        let from = [v1::KekState::Pending, v1::KekState::Enabled, v1::KekState::Disabled];
+        let kek = state.change_kek(&request.tenant, request.version, &from, v1::KekState::Disabled)?;
+        answer(v1::DisableKekResponse { kek: Some(kek) })
+    }
+
+    async fn count_kek_use(
+        &self,
+        request: Request<v1::CountKekUseRequest>,
+    ) -> Answer<v1::CountKekUseResponse> {
+        let (mut state, request) = (self.0.lock().unwrap(), request.into_inner());
+        state.begin("count_kek_use")?;
+        let mut keks = state.keks(&request.tenant)?.clone();
+        keks.retain(|kek| kek.state() != v1::KekState::Destroyed);
+        let uses = keks
+            .iter()
+            .map(|kek| v1::KekUse { version: kek.version, sessions: state.sessions_of(kek.version) });
+        answer(v1::CountKekUseResponse { uses: uses.collect() })
+    }
+
+    async fn destroy_kek(&self, request: Request<v1::DestroyKekRequest>) -> Answer<v1::DestroyKekResponse> {
+        let (mut state, request) = (self.0.lock().unwrap(), request.into_inner());
+        state.begin(if request.dry_run { "destroy_kek dry run" } else { "destroy_kek" })?;
+        state.grace = request.grace.map(|grace| grace.seconds);
+        answer(state.destroy_kek(&request)?)
+    }
+
+    async fn cancel_kek_destruction(
+        &self,
+        request: Request<v1::CancelKekDestructionRequest>,
+    ) -> Answer<v1::CancelKekDestructionResponse> {
+        let (mut state, request) = (self.0.lock().unwrap(), request.into_inner());
+        state.begin("cancel_kek_destruction")?;
+        let from = [v1::KekState::DestroyScheduled];
+        let kek = state.change_kek(&request.tenant, request.version, &from, v1::KekState::Disabled)?;
+        answer(v1::CancelKekDestructionResponse { kek: Some(kek) })
     }
 
     async fn create_token(
