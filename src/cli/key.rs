@@ -29,6 +29,10 @@ pub enum KeyCommand {
     ///
     /// From now on it wraps what is new. Older versions go on opening what they wrapped.
     Rotate(RotateArgs),
+    /// Have new primary versions made by themselves, or not any more
+    ///
+    /// The period is counted from the last rotation, whoever made it. Rewrapping stays a job of its own.
+    AutoRotate(AutoRotateArgs),
     /// Make a pending or enabled version the primary
     ///
     /// From now on it wraps what is new. What was the primary is enabled: it goes on opening what it wrapped.
@@ -74,6 +78,18 @@ pub struct RotateArgs {
     pending: bool,
 }
 
+/// Arguments of `key auto-rotate`.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+pub struct AutoRotateArgs {
+    /// How often: 24h to 3650d
+    #[arg(long, value_name = "DURATION", value_parser = args::duration)]
+    every: Option<Duration>,
+    /// Not any more
+    #[arg(long)]
+    off: bool,
+}
+
 /// Arguments of `key disable`.
 #[derive(Debug, Args)]
 pub struct DisableArgs {
@@ -116,6 +132,7 @@ impl KeyCommand {
         let key = match self {
             Self::List => return keys.list(invocation).await,
             Self::Census => return keys.census(invocation).await,
+            Self::AutoRotate(args) => return keys.auto_rotate(args.every, invocation).await,
             Self::Destroy(args) => return keys.destroy(&args, invocation).await,
             Self::Disable(args) if args.dry_run => {
                 return keys.disabling(args.which.version, invocation).await;
@@ -128,6 +145,29 @@ impl KeyCommand {
             Self::CancelDestroy(args) => keys.cancel(args.version, invocation).await?,
         };
         invocation.console.record(&KeyRecord::from(&key))
+    }
+}
+
+/// When a key is rotated by itself, as it is printed.
+#[derive(Serialize)]
+struct RotationRecord {
+    tenant: String,
+    period_seconds: Option<u64>,
+    next: Option<Time>,
+}
+
+impl Record for RotationRecord {
+    const COLUMNS: &'static [&'static str] = &["TENANT", "ROTATED EVERY", "NEXT"];
+
+    fn cells(&self) -> Vec<String> {
+        let period =
+            self.period_seconds.map(|seconds| humantime::format_duration(Duration::from_secs(seconds)));
+        let never = || "never".to_owned();
+        vec![
+            self.tenant.clone(),
+            period.map_or_else(never, |period| period.to_string()),
+            self.next.as_ref().map_or_else(|| "-".to_owned(), ToString::to_string),
+        ]
     }
 }
 
@@ -178,6 +218,17 @@ impl Keys {
             self.admin.rotate_kek(&self.tenant).await
         };
         Ok(made.map_err(Failure::call("rotate the key"))?.into_inner())
+    }
+
+    async fn auto_rotate(&self, every: Option<Duration>, invocation: &mut Invocation) -> Result<(), Failure> {
+        let tenant = self.admin.set_kek_rotation(&self.tenant, every).await;
+        let tenant = tenant.map_err(Failure::call("change the rotation of the key"))?;
+        let rotation = tenant.rotation;
+        invocation.console.record(&RotationRecord {
+            tenant: tenant.name.clone(),
+            period_seconds: rotation.map(|rotation| rotation.period.as_secs()),
+            next: rotation.map(|rotation| Time(rotation.next)),
+        })
     }
 
     async fn promote(&self, version: u32) -> Result<Kek, Failure> {

@@ -51,7 +51,7 @@ mod watch;
 
 pub use admin::{
     Admin, AuditEvent, AuditOrder, AuditSearch, AuditTail, DestroyKek, Kek, KekDestruction, KekUse, NewToken,
-    ServerStatus, TenantRecord, Token, TokenCreated,
+    Rotation, ServerStatus, TenantRecord, Token, TokenCreated,
 };
 pub use answer::{Answer, AuditStamp};
 pub use batch::{Delete, Found, Put, Write, Written};

@@ -81,6 +81,17 @@ fn a_version_waits_until_it_is_promoted_and_is_disabled_and_enabled() {
 }
 
 #[test]
+fn a_key_rotates_by_itself_or_not() {
+    let fake = rotated(0);
+    assert!(key(&fake, &["auto-rotate", "--every", "30d"]).ok().text().contains("30days"));
+    let on = key(&fake, &["auto-rotate", "--every", "30d", "--output", "json"]).ok().json();
+    assert_eq!(on["period_seconds"], json!(30 * 86_400));
+    assert!(key(&fake, &["auto-rotate", "--off"]).ok().text().contains("never"));
+    key(&fake, &["auto-rotate"]).fails(2);
+    key(&fake, &["auto-rotate", "--off", "--every", "30d"]).fails(2);
+}
+
+#[test]
 fn a_census_counts_the_sessions_of_each_version() {
     let fake = rotated(2);
     fake.session();

@@ -109,6 +109,13 @@ impl AdminService for Control {
         Ok(Response::new(v1::ResumeTenantResponse { tenant }))
     }
 
+    async fn set_kek_rotation(
+        &self,
+        _: Request<v1::SetKekRotationRequest>,
+    ) -> Result<Response<v1::SetKekRotationResponse>, Status> {
+        Err(Status::unimplemented("is tried on a real server"))
+    }
+
     async fn list_keks(
         &self,
         _: Request<v1::ListKeksRequest>,

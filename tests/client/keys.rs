@@ -223,3 +223,17 @@ async fn a_destruction_needs_scopes_of_its_own() {
     at_once.destroy_kek(site.name, 1, now).await.unwrap();
     assert_eq!(site.states().await, [KekState::Destroyed, KekState::Primary]);
 }
+
+#[tokio::test]
+async fn a_key_is_set_to_rotate_by_itself_and_not_to() {
+    let site = Site::new("rotation").await;
+    let day = Duration::from_secs(86_400);
+    let set = site.admin.set_kek_rotation(site.name, Some(30 * day)).await.unwrap().into_inner();
+    let rotation = set.rotation.unwrap();
+    assert_eq!(rotation.period, 30 * day);
+    assert!(rotation.next > set.create_time);
+    let refused = site.admin.set_kek_rotation(site.name, Some(day / 2)).await;
+    assert_eq!(refusal(refused, "").0, ErrorReason::InvalidField);
+    let off = site.admin.set_kek_rotation(site.name, None).await.unwrap();
+    assert_eq!(off.rotation, None);
+}

@@ -6,7 +6,7 @@ use futures_util::stream::BoxStream;
 use uuid::Uuid;
 
 use super::Admin;
-use super::records::{Kek, KekDestruction, KekUse};
+use super::records::{Kek, KekDestruction, KekUse, TenantRecord};
 use crate::client::answer::Answer;
 use crate::client::convert;
 use crate::client::error::ClientError;
@@ -49,6 +49,22 @@ macro_rules! change {
 }
 
 impl Admin {
+    /// Has new primary versions made by themselves, every 24 h to 3650 days; `None`: not any more.
+    ///
+    /// # Errors
+    /// `TENANT_NOT_FOUND`, `INVALID_FIELD`; see [`ClientError`] for the rest.
+    pub async fn set_kek_rotation(
+        &self,
+        tenant: &str,
+        period: Option<Duration>,
+    ) -> Result<Answer<TenantRecord>, ClientError> {
+        let id = Uuid::new_v4();
+        let (tenant, period) = (tenant.to_owned(), period.map(convert::duration));
+        let request = v1::SetKekRotationRequest { tenant, period, request_id: id.to_string() };
+        let answer = self.link.unary(id, request, call!(admin.set_kek_rotation)).await?;
+        answer.try_map(|response| TenantRecord::required(response.tenant))
+    }
+
     /// Streams the versions of a tenant's key-encryption key, oldest first.
     #[must_use]
     pub fn keks(&self, tenant: &str) -> BoxStream<'static, Result<Kek, ClientError>> {

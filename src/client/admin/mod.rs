@@ -6,7 +6,9 @@ mod records;
 
 pub use audit::{AuditEvent, AuditOrder, AuditSearch, AuditTail};
 pub use keys::DestroyKek;
-pub use records::{Kek, KekDestruction, KekUse, NewToken, ServerStatus, TenantRecord, Token, TokenCreated};
+pub use records::{
+    Kek, KekDestruction, KekUse, NewToken, Rotation, ServerStatus, TenantRecord, Token, TokenCreated,
+};
 
 use futures_util::stream::BoxStream;
 use uuid::Uuid;

@@ -25,6 +25,17 @@ pub struct TenantRecord {
     pub primary_kek_version: u32,
     /// Name of its current access log.
     pub audit_log: String,
+    /// When new primary versions are made by themselves, if they are.
+    pub rotation: Option<Rotation>,
+}
+
+/// When new primary versions of a key are made by themselves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rotation {
+    /// How often, counted from the last one, whoever made it.
+    pub period: Duration,
+    /// When next.
+    pub next: Timestamp,
 }
 
 /// One version of a tenant's key-encryption key.
@@ -152,8 +163,17 @@ impl TenantRecord {
             uid: tenant.uid,
             primary_kek_version: tenant.primary_kek_version,
             audit_log: tenant.audit_log,
+            rotation: rotation_from(tenant.rotation_period, tenant.next_rotation_time)?,
         })
     }
+}
+
+fn rotation_from(
+    period: Option<prost_types::Duration>,
+    next: Option<prost_types::Timestamp>,
+) -> Result<Option<Rotation>, ClientError> {
+    let Some(period) = period else { return Ok(None) };
+    Ok(Some(Rotation { period: convert::duration_from(period)?, next: required_time(next)? }))
 }
 
 impl Kek {

@@ -118,10 +118,27 @@ impl AdminService for Service {
             create_time: time(),
             primary_kek_version: 1,
             audit_log: format!("{}/1", request.name),
+            ..Default::default()
         };
         state.tenants.insert(request.name.clone(), tenant.clone());
         state.add_kek(&request.name, v1::KekState::Primary)?;
         answer(v1::CreateTenantResponse { tenant: Some(tenant) })
+    }
+
+    async fn set_kek_rotation(
+        &self,
+        request: Request<v1::SetKekRotationRequest>,
+    ) -> Answer<v1::SetKekRotationResponse> {
+        let mut state = self.0.lock().unwrap();
+        state.begin("set_kek_rotation")?;
+        let request = request.into_inner();
+        let next_rotation_time = request.period.as_ref().and_then(|_| time());
+        let tenant = v1::Tenant {
+            rotation_period: request.period,
+            next_rotation_time,
+            ..state.tenant(&request.tenant)?.clone()
+        };
+        answer(v1::SetKekRotationResponse { tenant: Some(tenant) })
     }
 
     async fn get_tenant(&self, request: Request<v1::GetTenantRequest>) -> Answer<v1::GetTenantResponse> {
