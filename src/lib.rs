@@ -14,6 +14,7 @@ pub mod env;
 pub mod keyring;
 pub mod model;
 pub mod proto;
+pub mod provider;
 pub mod server;
 pub mod service;
 pub mod store;

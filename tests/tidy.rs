@@ -25,6 +25,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("keyring", &["store", "crypto", "env", "model"]),
     ("model", &[]),
     ("proto", &[]),
+    ("provider", &["keyring", "crypto", "env", "model"]),
     ("redact", &["model"]),
     (
         "server",
@@ -39,6 +40,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "env",
             "keyring",
             "model",
+            "provider",
             "redact",
             "service",
             "store",

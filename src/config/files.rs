@@ -2,7 +2,7 @@
 
 use std::fs::{self, File, Metadata};
 use std::io::Read as _;
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
 use std::path::Path;
 
 use super::{Mistake, Problem};
@@ -58,6 +58,16 @@ pub(super) fn check_directory(field: &str, path: &Path) -> Option<Mistake> {
     }
 }
 
+/// A Unix socket; nothing is wrong when nobody has made it yet.
+pub(super) fn check_socket(field: &str, path: &Path) -> Option<Mistake> {
+    match fs::metadata(path) {
+        Ok(metadata) if !metadata.file_type().is_socket() => {
+            Some(mistake(field, Problem::NotASocket { path: path.to_owned() }))
+        }
+        Ok(_) | Err(_) => None,
+    }
+}
+
 fn regular_file(path: &Path) -> Result<Metadata, Problem> {
     let unreadable =
         |error: std::io::Error| Problem::Unreadable { path: path.to_owned(), kind: error.kind() };
@@ -77,7 +87,7 @@ fn mistake(field: &str, problem: Problem) -> Mistake {
 mod tests {
     use std::io::ErrorKind;
 
-    use super::super::{Config, ConfigErrors};
+    use super::super::{Config, ConfigErrors, Provider};
     use super::*;
 
     const TEXT: &str =
@@ -102,7 +112,9 @@ mod tests {
     fn files_whose_secrets_are_closed_are_good() {
         let dir = written(&[("c", 0o644), ("k", 0o440), ("r", 0o600), ("p", 0o644)]);
         let config = load(dir.path()).unwrap();
-        assert_eq!((config.root.keyring.clone(), config.check_files()), (dir.path().join("r"), vec![]));
+        let keyring = dir.path().join("r");
+        let provider = config.root.provider.clone();
+        assert_eq!((provider, config.check_files()), (Provider::File { keyring }, vec![]));
     }
 
     #[test]

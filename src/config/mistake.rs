@@ -100,6 +100,14 @@ pub enum Problem {
     /// It is no address with a port.
     #[error("must be an IP address and a port, such as \"127.0.0.1:7443\"")]
     NotAnAddress,
+    /// It is no address of a server that is asked over TLS.
+    #[error("must be an address such as \"https://bao.example:8200\"; plain http is not spoken")]
+    NotHttps,
+    /// It is no name that can stand in a path of the server that is asked.
+    #[error(
+        "must be 1 to 128 letters, digits and the characters - _ . (in a mount or namespace also / between names)"
+    )]
+    NotAName,
     /// Another listener has the address.
     #[error("collides with {by}")]
     AddressTaken {
@@ -139,6 +147,12 @@ pub enum Problem {
     /// It is not a directory.
     #[error("{} is not a directory", path.display())]
     NotADirectory {
+        /// The path.
+        path: PathBuf,
+    },
+    /// It is not a Unix socket.
+    #[error("{} is not a socket", path.display())]
+    NotASocket {
         /// The path.
         path: PathBuf,
     },

@@ -23,6 +23,7 @@
 //! cache = "128MiB"            # 16MiB to 1TiB
 //!
 //! [root]
+//! provider = "file"           # or "kms" or "transit", see below
 //! keyring = "root.key"        # required: the keyring file; or STRONGROOM_KEYRING_FILE
 //! recovery = ["recovery.pub"] # required, at least one: public keys of the offline recovery recipients
 //!
@@ -40,11 +41,47 @@
 //! format = "text"             # or "json"
 //! level = "info"              # a level, or directives such as "info,strongroom::commit=debug"
 //! ```
+//!
+//! The root provider is one of three, and only its own fields are known. A Kubernetes KMS v2 plugin:
+//!
+//! ```toml
+//! [root]
+//! provider = "kms"
+//! socket = "/run/kms/plugin.sock" # required: the plugin's Unix socket
+//! timeout = "3s"                  # 100ms to 30s, of each call
+//! recovery = ["recovery.pub"]     # required, as above
+//! ```
+//!
+//! A transit engine of Vault or OpenBao, whose token needs the `update` capability for `encrypt/<key>` and `decrypt/<key>`:
+//!
+//! ```toml
+//! [root]
+//! provider = "transit"
+//! address = "https://bao.example:8200" # required: https, a host and a port
+//! ca = "bao-ca.pem"                    # required: the authorities of its certificate
+//! mount = "transit"
+//! key = "strongroom"                   # required: the engine's key
+//! namespace = "team"                   # none by default
+//! associated_data = false              # bind the store's id; the key's type must be able to
+//! auth = "token"                       # or "kubernetes", see below
+//! token = "bao.token"                  # required: a file with the token, read for each call
+//! timeout = "3s"                       # 100ms to 30s, of each call
+//! recovery = ["recovery.pub"]          # required, as above
+//! ```
+//!
+//! With `auth = "kubernetes"` there is no `token`, and instead:
+//!
+//! ```toml
+//! auth_mount = "kubernetes"
+//! role = "strongroom"                                         # required
+//! jwt = "/var/run/secrets/kubernetes.io/serviceaccount/token" # the service account's token, read for each login
+//! ```
 
 mod environment;
 mod files;
 mod mistake;
 mod reader;
+mod root;
 mod units;
 
 use std::net::SocketAddr;
@@ -52,6 +89,7 @@ use std::path::{Path, PathBuf};
 
 pub use environment::Environment;
 pub use mistake::{ConfigErrors, Mistake, Problem};
+pub use root::{Provider, Root, Transit, TransitAuth};
 pub use units::{ByteSize, parse_byte_size, parse_duration};
 
 use crate::model::{Duration, limits};
@@ -119,15 +157,6 @@ pub struct Store {
     pub cache_bytes: u64,
 }
 
-/// The root provider and the way back when it is lost.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Root {
-    /// The keyring file.
-    pub keyring: PathBuf,
-    /// Files with the public keys of the recovery recipients.
-    pub recovery: Vec<PathBuf>,
-}
-
 /// Bounds that an operator may move, within those of [`limits`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
@@ -190,7 +219,7 @@ impl Config {
             listen: read_listen(&document),
             tls: read_tls(&document, base, environment),
             store: read_store(&document, base),
-            root: read_root(&document, base, environment),
+            root: root::read(&document, base, environment),
             limits: read_limits(&document),
             log: read_log(&document),
         };
@@ -206,9 +235,7 @@ impl Config {
         mistakes
             .extend(self.tls.client_ca.iter().filter_map(|path| files::check_public("tls.client_ca", path)));
         mistakes.extend(files::check_directory("store.path", &self.store.path));
-        mistakes.extend(files::check_secret("root.keyring", &self.root.keyring, files::KEYRING));
-        mistakes
-            .extend(self.root.recovery.iter().filter_map(|path| files::check_public("root.recovery", path)));
+        mistakes.extend(self.root.check_files());
         mistakes
     }
 
@@ -229,7 +256,10 @@ impl Config {
                 path: dir.join("data"),
                 cache_bytes: Store::DEFAULT_CACHE.bytes(),
             },
-            root: Root { keyring: keys.join("root.key"), recovery: vec![keys.join("recovery.pub")] },
+            root: Root {
+                provider: Provider::File { keyring: keys.join("root.key") },
+                recovery: vec![keys.join("recovery.pub")],
+            },
             limits: Limits::default(),
             log: Log::default(),
         }
@@ -323,14 +353,6 @@ fn read_store(document: &Document<'_>, base: &Path) -> Store {
     }
 }
 
-fn read_root(document: &Document<'_>, base: &Path, environment: &Environment) -> Root {
-    let section = document.section("root");
-    Root {
-        keyring: environment_or_file(&section, "keyring", base, environment.keyring()),
-        recovery: section.required_paths("recovery", base),
-    }
-}
-
 /// A path from the environment goes before the file's, whose field may then be missing but not be wrong.
 fn environment_or_file(
     section: &Section<'_>,
@@ -403,14 +425,39 @@ mod tests {
         parse(text).unwrap_err().into_iter().map(|m| (m.field, m.problem)).collect()
     }
 
-    /// The example of the module's documentation.
-    fn documented() -> String {
+    /// The examples of the module's documentation: the whole file, then the sections of the other root providers.
+    fn examples() -> Vec<String> {
         let source = include_str!("mod.rs");
-        let lines = source.lines().skip_while(|line| !line.ends_with("```toml")).skip(1);
-        lines
-            .take_while(|line| !line.ends_with("```"))
-            .map(|line| format!("{}\n", &line[3..].trim()))
-            .collect()
+        let blocks = source.split("//! ```toml\n").skip(1);
+        let lines = |block: &str| {
+            let lines = block.lines().take_while(|line| !line.ends_with("```"));
+            lines.map(|line| format!("{}\n", line[3..].trim())).collect()
+        };
+        blocks.map(lines).collect()
+    }
+
+    fn documented() -> String {
+        examples().remove(0)
+    }
+
+    /// The documented file with another root provider.
+    fn documented_with(root: &str) -> String {
+        let whole = documented();
+        let (before, rest) = whole.split_once("[root]").unwrap();
+        let (_, after) = rest.split_once("[limits]").unwrap();
+        format!("{before}{root}[limits]{after}")
+    }
+
+    fn known_fields(text: &str) -> usize {
+        let document = Document::parse(text).unwrap();
+        let (base, environment) = (Path::new(""), Environment::default());
+        read_listen(&document);
+        read_tls(&document, base, &environment);
+        read_store(&document, base);
+        root::read(&document, base, &environment);
+        read_limits(&document);
+        read_log(&document);
+        document.known_fields().len()
     }
 
     #[test]
@@ -420,7 +467,7 @@ mod tests {
         assert!(config.listen.data.ip().is_loopback() && config.listen.admin.ip().is_loopback());
         assert_eq!(config.tls.key, Path::new("/etc/strongroom/server.key"));
         assert!(!config.tls.allow_tls12);
-        assert_eq!(config.root.keyring, Path::new("/secrets/root.key"));
+        assert_eq!(config.root.provider, Provider::File { keyring: "/secrets/root.key".into() });
         assert_eq!((config.limits, config.log), (Limits::default(), Log::default()));
     }
 
@@ -436,20 +483,20 @@ mod tests {
     }
 
     #[test]
-    fn there_are_at_most_twenty_five_fields_and_all_are_documented() {
-        let document = Document::parse("").unwrap();
-        let (base, environment) = (Path::new(""), Environment::default());
-        read_listen(&document);
-        read_tls(&document, base, &environment);
-        read_store(&document, base);
-        read_root(&document, base, &environment);
-        read_limits(&document);
-        read_log(&document);
-        let known = document.known_fields();
-        assert!(known.len() <= 25, "{} fields", known.len());
-        let text = documented();
-        let shown = text.lines().filter(|line| line.contains(" = ")).count();
-        assert_eq!(shown, known.len(), "{known:?}");
+    fn there_are_at_most_twenty_five_fields_and_eight_more_for_an_engine_and_all_are_documented() {
+        let [whole, kms, transit, kubernetes] = examples().try_into().unwrap();
+        let transit = documented_with(&transit);
+        let (before, rest) = transit.split_once("auth = \"token\"").unwrap();
+        let (_, after) = rest.split_once("token = \"bao.token\"").unwrap();
+        let kubernetes = format!("{before}auth = \"kubernetes\"\n{kubernetes}\n#{after}");
+        for (text, most) in
+            [(whole, 25), (documented_with(&kms), 25), (transit.clone(), 33), (kubernetes, 33)]
+        {
+            assert!(parse(&text).is_ok(), "{:?}", parse(&text));
+            let shown = text.lines().filter(|line| !line.starts_with('#') && line.contains(" = ")).count();
+            assert_eq!(shown, known_fields(&text), "{text}");
+            assert!(shown <= most, "{shown} fields");
+        }
     }
 
     #[test]
@@ -543,7 +590,8 @@ mod tests {
         let text = "[tls]\ncertificate='c'\n[store]\npath='d'\n[root]\nrecovery=['r']\n";
         let config = Config::parse(text, Path::new("/etc"), &environment).unwrap();
         assert_eq!(config.tls.key, Path::new("/run/tls.key"));
-        assert_eq!(config.root.keyring, Path::new("/run/root.key"));
+        let keyring = Path::new("/run/root.key").to_owned();
+        assert_eq!(config.root.provider, Provider::File { keyring });
     }
 
     #[test]

@@ -13,6 +13,10 @@ use super::units::{ByteSize, parse_byte_size, parse_duration};
 use super::{Mistake, Problem};
 use crate::model::Duration;
 
+/// How tokens begin: ours, those of Vault and OpenBao, and JSON web tokens.
+const TOKENS: [&str; 4] = ["srt_", "hvs.", "hvb.", "eyJ"];
+/// Longest name of a mount, a key, a role.
+const NAME_BYTES: usize = 128;
 /// Longest name that a mistake repeats, in characters.
 const NAME_SHOWN: usize = 64;
 
@@ -180,6 +184,27 @@ impl<'d> Section<'d> {
         .unwrap_or(default)
     }
 
+    /// `https://host[:port]`, which must be there.
+    pub(super) fn required_https(&self, name: &'static str) -> String {
+        self.require(name);
+        self.read(name, |value| {
+            let text = value.as_str().ok_or(Problem::NotHttps)?;
+            if is_https(text) { Ok(text.to_owned()) } else { Err(Problem::NotHttps) }
+        })
+        .unwrap_or_default()
+    }
+
+    /// A name that can be one segment of a path, which must be there.
+    pub(super) fn required_name(&self, name: &'static str) -> String {
+        self.require(name);
+        self.read(name, |value| segments(value, 1)).unwrap_or_default()
+    }
+
+    /// Names that can be the segments of a path.
+    pub(super) fn path_of_names(&self, name: &'static str) -> Option<String> {
+        self.read(name, |value| segments(value, usize::MAX))
+    }
+
     /// A path, relative to `base` if it is not absolute.
     pub(super) fn path(&self, name: &'static str, base: &Path) -> Option<PathBuf> {
         self.read(name, |value| path(value, base))
@@ -223,13 +248,35 @@ impl<'d> Section<'d> {
 
 fn path(value: &DeValue<'_>, base: &Path) -> Result<PathBuf, Problem> {
     let text = value.as_str().ok_or(Problem::Type { expected: "the path of a file, as text" })?;
-    if text.contains("-----BEGIN") || text.contains('\n') || text.starts_with("srt_") {
+    if text.contains("-----BEGIN")
+        || text.contains('\n')
+        || TOKENS.iter().any(|token| text.starts_with(token))
+    {
         return Err(Problem::SecretInPlaceOfPath);
     }
     if text.is_empty() || text.contains('\0') {
         return Err(Problem::Type { expected: "the path of a file, not empty" });
     }
     Ok(base.join(text))
+}
+
+fn is_https(text: &str) -> bool {
+    let Ok(uri) = text.parse::<http::Uri>() else { return false };
+    let bare = uri.path_and_query().is_none_or(|path| path.as_str() == "/");
+    let host = uri.authority().is_some_and(|authority| !authority.as_str().contains('@'));
+    uri.scheme_str() == Some("https") && bare && host
+}
+
+fn segments(value: &DeValue<'_>, max: usize) -> Result<String, Problem> {
+    let text = value.as_str().ok_or(Problem::NotAName)?;
+    let letter = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
+    let right = |name: &str| {
+        (1..=NAME_BYTES).contains(&name.len())
+            && name.bytes().all(letter)
+            && name.bytes().any(|byte| byte != b'.')
+    };
+    let named = text.split('/').count() <= max && text.split('/').all(right);
+    if named { Ok(text.to_owned()) } else { Err(Problem::NotAName) }
 }
 
 fn out_of_range(min: &impl ToString, max: &impl ToString) -> Problem {

@@ -31,7 +31,8 @@
 //! revision = epoch; place: system tenant, key = the row key after `M`, so that all of `plain` is bound). For a provider
 //! that key is random, and `ciphertext` and the annotations are what the provider made of it: so a provider needs no
 //! associated data and its answer needs no sealed form of its own. For a recovery key (kind 2) it is agreed on with X25519,
-//! `ciphertext` is the ephemeral public key and the key id the recipient's public key as text. A keyring file (kind 1) seals
+//! `ciphertext` is the ephemeral public key and the key id the recipient's public key as text. A KMS plugin (kind 3) and a
+//! transit engine (kind 4) are asked over a connection, by the `provider` module. A keyring file (kind 1) seals
 //! the stanza's key (`WrappedRek`, its own key id, revision 1; place: system tenant, key = `"root provider"`).
 //! The commitment is HMAC-SHA-256 under the REK, as the `crypto` module says; it is compared after unwrapping.
 //!

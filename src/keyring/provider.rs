@@ -18,6 +18,10 @@ pub enum ProviderKind {
     File = 1,
     /// An offline X25519 key: it can only be wrapped for, and unwraps by hand.
     Recovery = 2,
+    /// A Kubernetes KMS v2 plugin.
+    Kms = 3,
+    /// A transit engine of Vault or OpenBao.
+    Transit = 4,
 }
 
 impl ProviderKind {
@@ -25,6 +29,8 @@ impl ProviderKind {
         match number {
             1 => Some(Self::File),
             2 => Some(Self::Recovery),
+            3 => Some(Self::Kms),
+            4 => Some(Self::Transit),
             _ => None,
         }
     }
@@ -35,6 +41,8 @@ impl fmt::Display for ProviderKind {
         f.write_str(match self {
             Self::File => "keyring file",
             Self::Recovery => "recovery key",
+            Self::Kms => "KMS plugin",
+            Self::Transit => "transit engine",
         })
     }
 }

@@ -7,6 +7,7 @@ use crate::api::transport::TlsError;
 use crate::commit::{Fault, StartError};
 use crate::dev::DevError;
 use crate::keyring::KeyringError;
+use crate::provider::TransitError;
 use crate::service::Error;
 use crate::store::EngineError;
 
@@ -19,6 +20,9 @@ pub enum ServerError {
     /// The keys cannot be opened.
     #[error("the keys cannot be opened: {0}")]
     Keyring(#[from] KeyringError),
+    /// The root provider cannot be set up.
+    #[error("the root provider cannot be set up: {0}")]
+    Provider(#[from] TransitError),
     /// A recovery key cannot be read.
     #[error("recovery key {}: {problem}", .path.display())]
     Recovery {

@@ -10,6 +10,7 @@ mod dev;
 mod error;
 mod ports;
 mod probes;
+mod root;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,7 +22,8 @@ use crate::api::transport::{RELOAD_EVERY, ServeReport};
 use crate::commit::Committer;
 use crate::config::{Config, EngineKind};
 use crate::env::{Clock, Entropy, SystemClock, SystemEntropy};
-use crate::keyring::{KeyFile, Keyring, recovery};
+use crate::keyring::{Keyring, RootProvider, recovery};
+use crate::provider::RootHealth;
 use crate::service::{CreateToken, Jobs, Limits, Parts, Service, Sweeper};
 use crate::store::{SledEngine, SledOptions, StorageEngine};
 
@@ -30,6 +32,7 @@ pub use error::ServerError;
 pub use ports::Addresses;
 
 use ports::Ports;
+use root::Root;
 
 /// Pause between steps of the sweeper when there is nothing to do.
 const SWEEP_PAUSE: Duration = Duration::from_millis(500);
@@ -51,6 +54,7 @@ pub(crate) struct Core {
 /// A server whose store is open and whose ports are bound, and which serves nothing yet.
 pub struct Server {
     core: Core,
+    root: Root,
     ports: Ports,
 }
 
@@ -61,8 +65,14 @@ impl Server {
     /// [`ServerError`] says what is wrong; nothing serves then.
     pub async fn open(config: Config) -> Result<Self, ServerError> {
         let ports = Ports::bind(&config).await?;
-        let core = Core::open(&config).await?;
-        Ok(Self { core, ports })
+        let (core, root) = Core::open(&config).await?;
+        Ok(Self { core, root, ports })
+    }
+
+    /// How the root provider is, while the server runs.
+    #[must_use]
+    pub fn root_health(&self) -> Arc<RootHealth> {
+        Arc::clone(&self.root.health)
     }
 
     /// Where it listens.
@@ -76,7 +86,7 @@ impl Server {
     /// # Errors
     /// [`ServerError::Fault`] when the committer failed, [`ServerError::Unclean`] when the end was not clean.
     pub async fn run(self, stop: CancellationToken) -> Result<(), ServerError> {
-        let Self { core, ports } = self;
+        let Self { core, root, ports } = self;
         core.service.record_start().await?;
         let (reporter, health) = tonic_health::server::health_reporter();
         // tonic-health begins as SERVING; until the ports are served, below, nobody can ask.
@@ -86,6 +96,7 @@ impl Server {
         let served = ports.serve(&core, health, &drain)?;
         let sweeping = tokio::spawn(sweep(Arc::clone(&core.service), drain.clone()));
         let working = tokio::spawn(work(Arc::clone(&core.service), drain.clone()));
+        let asking = tokio::spawn(root.watch(drain.clone()));
         report(&reporter, true).await;
         tracing::info!("serving");
 
@@ -99,8 +110,8 @@ impl Server {
         for port in served {
             log_drain(port.await.ok());
         }
-        // Both end by themselves when the drain begins; a panic in them is logged by the panic hook.
-        drop((watching.await, sweeping.await, working.await));
+        // They end by themselves when the drain begins; a panic in them is logged by the panic hook.
+        drop((watching.await, sweeping.await, working.await, asking.await));
         if let Some(fault) = fault {
             tracing::error!(%fault, "the committer failed; restart the server");
             return Err(ServerError::Fault(fault));
@@ -110,11 +121,13 @@ impl Server {
 }
 
 impl Core {
-    async fn open(config: &Config) -> Result<Self, ServerError> {
+    async fn open(config: &Config) -> Result<(Self, Root), ServerError> {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
         let entropy: Arc<dyn Entropy> = Arc::new(SystemEntropy::new());
         let engine = open_engine(config)?;
-        let keyring = open_keyring(config, &*engine, &entropy, &*clock).await?;
+        let provider = root::provider(config, &entropy, &clock)?;
+        let keyring = open_keyring(config, &*provider, &*engine, &entropy, &*clock).await?;
+        let root = Root::new(provider, &keyring, &clock);
         let committer = Committer::start(Arc::clone(&engine), Arc::clone(&clock), Arc::clone(&entropy))?;
         let service = Service::new(Parts {
             engine: Arc::clone(&engine),
@@ -124,7 +137,7 @@ impl Core {
             entropy: Arc::clone(&entropy),
             limits: Limits { value_bytes: config.limits.max_value_bytes },
         });
-        Ok(Self { engine, committer, keyring, service, entropy, clock })
+        Ok((Self { engine, committer, keyring, service, entropy, clock }, root))
     }
 
     async fn close(self) -> Result<(), ServerError> {
@@ -146,10 +159,8 @@ impl Core {
 /// # Errors
 /// [`ServerError`] says what is wrong. What was made until then stays, and is used by the next try.
 pub async fn initialise(config: &Config, first: &CreateToken, secret: &str) -> Result<(), ServerError> {
-    if !config.root.keyring.exists() {
-        KeyFile::create(&config.root.keyring, Arc::new(SystemEntropy::new()))?;
-    }
-    let core = Core::open(config).await?;
+    root::prepare(config, Arc::new(SystemEntropy::new()))?;
+    let (core, _) = Core::open(config).await?;
     core.service.ensure_token(first, secret).await?;
     core.close().await
 }
@@ -168,18 +179,18 @@ fn open_engine(config: &Config) -> Result<Arc<dyn StorageEngine>, ServerError> {
 
 async fn open_keyring(
     config: &Config,
+    provider: &dyn RootProvider,
     engine: &dyn StorageEngine,
     entropy: &Arc<dyn Entropy>,
     clock: &dyn Clock,
 ) -> Result<Arc<Keyring>, ServerError> {
-    let provider = KeyFile::open(&config.root.keyring, Arc::clone(entropy))?;
     let mut recipients = Vec::with_capacity(config.root.recovery.len());
     for path in &config.root.recovery {
         let problem = |problem: String| ServerError::Recovery { path: path.clone(), problem };
         let text = std::fs::read_to_string(path).map_err(|error| problem(error.to_string()))?;
         recipients.push(recovery::read_public(&text).map_err(|error| problem(error.to_string()))?);
     }
-    let keyring = Keyring::open(engine, &provider, &recipients, Arc::clone(entropy), clock.now()).await?;
+    let keyring = Keyring::open(engine, provider, &recipients, Arc::clone(entropy), clock.now()).await?;
     Ok(Arc::new(keyring))
 }
 
