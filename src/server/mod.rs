@@ -96,8 +96,8 @@ impl Server {
         let served = ports.serve(&core, health, &drain)?;
         let sweeping = tokio::spawn(sweep(Arc::clone(&core.service), drain.clone()));
         let working = tokio::spawn(work(Arc::clone(&core.service), drain.clone()));
+        let ready = tokio::spawn(tell(reporter.clone(), Arc::clone(&root.health), drain.clone()));
         let asking = tokio::spawn(root.watch(drain.clone()));
-        report(&reporter, true).await;
         tracing::info!("serving");
 
         let fault = tokio::select! {
@@ -105,6 +105,8 @@ impl Server {
             fault = core.committer.fault() => Some(fault),
         };
         tracing::info!("stopping");
+        ready.abort();
+        drop(ready.await);
         report(&reporter, false).await;
         drain.cancel();
         for port in served {
@@ -136,6 +138,10 @@ impl Core {
             clock: Arc::clone(&clock),
             entropy: Arc::clone(&entropy),
             limits: Limits { value_bytes: config.limits.max_value_bytes },
+            new_keys: Arc::new({
+                let health = Arc::clone(&root.health);
+                move || health.accepts_new_keys()
+            }),
         });
         Ok((Self { engine, committer, keyring, service, entropy, clock }, root))
     }
@@ -204,6 +210,22 @@ async fn report(reporter: &HealthReporter, serving: bool) {
     };
     for name in REPORTED {
         reporter.set_service_status(name, status).await;
+    }
+}
+
+/// Tells whoever asks for readiness how the root provider is, until `stop`.
+async fn tell(reporter: HealthReporter, root: Arc<RootHealth>, stop: CancellationToken) {
+    let mut told = root.subscribe();
+    let mut serving = None;
+    while !stop.is_cancelled() {
+        let now = root.accepts_new_keys();
+        if serving.replace(now) != Some(now) {
+            report(&reporter, now).await;
+        }
+        tokio::select! {
+            () = stop.cancelled() => {}
+            changed = told.changed() => if changed.is_err() { return },
+        }
     }
 }
 

@@ -201,6 +201,7 @@ impl Service {
         repeat: Option<Repeat>,
     ) -> Result<Answer<KekDescription>, Failure> {
         self.alter_version(permit, Operation::KeyRotate, None, repeat, |tenant, now| {
+            self.may_make_keys()?;
             let (row, version) = self.keyring.add_kek(tenant, !pending, now)?;
             Ok(Altered::new(row, version))
         })
@@ -308,7 +309,7 @@ impl Service {
                 let row = self.keyring.change_kek(&tenant, kek.version, KekChange::Destroy, now)?;
                 (row, kek.version, Operation::KeyDestroy)
             }
-            (None, Some(rotation)) if rotation.next <= now => {
+            (None, Some(rotation)) if rotation.next <= now && self.may_make_keys().is_ok() => {
                 let (row, version) = self.keyring.add_kek(&tenant, true, now)?;
                 (row, version, Operation::KeyRotate)
             }

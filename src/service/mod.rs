@@ -84,6 +84,7 @@ pub struct Service {
     stripes: Stripes,
     refusals: FailureTally,
     limits: Limits,
+    new_keys: NewKeys,
     counters: Counters,
     started: Timestamp,
 }
@@ -117,13 +118,18 @@ pub struct Parts {
     pub entropy: Arc<dyn Entropy>,
     /// Bounds.
     pub limits: Limits,
+    /// Whether keys may be made now: not when the root provider has been away for too long. Asked often, so it must not wait.
+    pub new_keys: NewKeys,
 }
+
+/// Says whether keys may be made now.
+pub type NewKeys = Arc<dyn Fn() -> bool + Send + Sync>;
 
 impl Service {
     /// Assembles the service.
     #[must_use]
     pub fn new(parts: Parts) -> Arc<Self> {
-        let Parts { engine, committer, keyring, clock, entropy, limits } = parts;
+        let Parts { engine, committer, keyring, clock, entropy, limits, new_keys } = parts;
         let tokens = Arc::new(Tokens::new(Arc::clone(&engine), Arc::clone(&keyring)));
         Arc::new(Self {
             system_log: Arc::new(attempt::system_log(&keyring)),
@@ -143,6 +149,7 @@ impl Service {
             clock,
             entropy,
             limits,
+            new_keys,
         })
     }
 

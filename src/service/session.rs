@@ -132,6 +132,7 @@ impl Service {
 
         let session = self.new_session(name, create)?;
         let revision = row.as_ref().map_or(Ok(Revision::FIRST), |row| row.revision().map(Revision::next))?;
+        self.may_make_keys()?;
         let wrapped = self.keyring.create_session_keys(&tenant, &key)?;
         let metadata = self.seal_session(&tenant, &key, &wrapped.keys, revision, &session)?;
         let description = SessionDescription::new(&session);

@@ -114,6 +114,12 @@ impl Service {
         Ok(TenantId(found.id))
     }
 
+    /// Refuses to make keys while the root provider has been away for too long: nobody should come to depend on keys whose
+    /// root may not come back.
+    pub(super) fn may_make_keys(&self) -> Result<(), Error> {
+        if (self.new_keys)() { Ok(()) } else { Err(Error::Unavailable) }
+    }
+
     /// The place of a record in a table of the server's own.
     pub(super) fn system_place<'a>(&self, key: &'a Key) -> Place<'a> {
         let store = self.keyring.store_id();
@@ -184,6 +190,7 @@ impl Service {
         if let [Some(_)] = self.read([directory.clone()]).await? {
             return Err(Error::AlreadyExists);
         }
+        self.may_make_keys()?;
         let (key, row, tenant) = self.keyring.create_tenant(name, self.clock.now())?;
         let plain = payload::encode(&TenantNamePayload { id: tenant.tenant_ref().id.0 })?;
         let header = system_header(Kind::TenantName, Revision::FIRST);

@@ -354,3 +354,30 @@ async fn a_key_is_rotated_by_itself_when_its_period_is_over() {
     let left = site.world().rows().await;
     assert!(!left.iter().any(|(key, _)| key.as_bytes()[0] == Table::Expiry as u8), "an index row is left");
 }
+
+#[tokio::test]
+async fn while_the_root_provider_is_away_for_long_no_keys_are_made_and_everything_else_goes_on() {
+    let site = Site::inside().await;
+    let session = site.session().await;
+    let period = Some(span(DAY));
+    let set = v1::SetKekRotationRequest { tenant: site.tenant.clone(), period, ..Default::default() };
+    answered(site.admin().set_kek_rotation(set).await);
+    site.world().new_keys.store(false, std::sync::atomic::Ordering::SeqCst);
+    let unavailable = (Code::Unavailable, "UNAVAILABLE");
+    let outcome = site.app().create_session(create(&site.tenant)).await;
+    site.refused(outcome, unavailable.0, unavailable.1, ("ses.create", "fail")).await;
+    let outcome = site.admin().rotate_kek(rotate(&site)).await;
+    site.refused(outcome, unavailable.0, unavailable.1, ("key.rotate", "fail")).await;
+    let tenant = v1::CreateTenantRequest { name: "other".to_owned(), ..Default::default() };
+    let refusal = crate::support::Refusal::of(&site.admin().create_tenant(tenant).await.unwrap_err());
+    assert_eq!(refusal.reason, unavailable.1);
+    site.put(&session, "key", "value").await;
+    assert_eq!(site.look(&session, "key").await, Some((1, b"value".to_vec())));
+    site.world().clock.advance(DAY + Duration::from_secs(1));
+    site.world().sweep().await;
+    assert_eq!(state(&site, 1).await, "PRIMARY", "a rotation was due, and waits");
+    site.world().new_keys.store(true, std::sync::atomic::Ordering::SeqCst);
+    site.world().sweep().await;
+    assert_eq!(state(&site, 2).await, "PRIMARY");
+    site.session().await;
+}

@@ -1,7 +1,7 @@
 //! The service in this process: in memory, behind an engine that fails on demand, on a clock that the test moves, with
 //! randomness from a seed. Calls go through the same layers as over the network, without the network.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -117,6 +117,8 @@ pub struct Inside {
     pub service: Arc<Service>,
     pub sweeper: Sweeper,
     pub jobs: Jobs,
+    /// Whether the root provider is well enough for new keys.
+    pub new_keys: Arc<AtomicBool>,
     data: Wire,
     admin: Wire,
 }
@@ -155,6 +157,7 @@ impl Inside {
         let committer =
             Committer::start(Arc::clone(&dyn_engine), Arc::clone(&dyn_clock), Arc::clone(&dyn_entropy))
                 .unwrap();
+        let new_keys = Arc::new(AtomicBool::new(true));
         let service = Service::new(Parts {
             engine: dyn_engine,
             committer: Arc::clone(&committer),
@@ -162,6 +165,10 @@ impl Inside {
             clock: Arc::clone(&dyn_clock),
             entropy: dyn_entropy,
             limits: Limits { value_bytes: VALUE_BYTES },
+            new_keys: Arc::new({
+                let allowed = Arc::clone(&new_keys);
+                move || allowed.load(Ordering::SeqCst)
+            }),
         });
         service.ensure_tenant(&TenantName::new(TENANT).unwrap()).await.unwrap();
         for login in [Login::App, Login::Admin, Login::Reader] {
@@ -170,7 +177,7 @@ impl Inside {
         let (data, admin) = routes(&service, dyn_clock);
         let sweeper = Sweeper::new(Arc::clone(&service));
         let jobs = Jobs::new(Arc::clone(&service));
-        Self { engine, clock, entropy, keyring, committer, service, sweeper, jobs, data, admin }
+        Self { engine, clock, entropy, keyring, committer, service, sweeper, jobs, new_keys, data, admin }
     }
 
     /// The generated client of the data plane.
