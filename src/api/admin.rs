@@ -310,6 +310,70 @@ impl AdminService for Admin {
         call.finish(outcome).await
     }
 
+    async fn start_job(
+        &self,
+        request: Request<v1::StartJobRequest>,
+    ) -> Result<Response<v1::StartJobResponse>, Status> {
+        let call = Call::begin(&self.service, &request, Operation::JobStart)?;
+        let message = request.into_inner();
+        let outcome = async {
+            let permit = call.permit(&message.tenant).await?;
+            let kind = parse::job_kind(message.kind)?;
+            let repeat = parse::repeat("StartJob", &message.request_id, &message)?;
+            let answer = self.service.start_job(&permit, kind, message.rate, repeat).await?;
+            Ok(answer.map(|job| v1::StartJobResponse { job: Some(convert::job(&job)) }))
+        };
+        let outcome = outcome.await;
+        call.finish(outcome).await
+    }
+
+    async fn get_job(
+        &self,
+        request: Request<v1::GetJobRequest>,
+    ) -> Result<Response<v1::GetJobResponse>, Status> {
+        let call = Call::begin(&self.service, &request, Operation::JobRead)?;
+        let message = request.into_inner();
+        let outcome = async {
+            let permit = call.permit(&message.tenant).await?;
+            let kind = parse::job_kind(message.kind)?;
+            let answer = self.service.job(&permit, kind).await?;
+            Ok(answer.map(|job| v1::GetJobResponse { job: Some(convert::job(&job)) }))
+        };
+        let outcome = outcome.await;
+        call.finish(outcome).await
+    }
+
+    async fn cancel_job(
+        &self,
+        request: Request<v1::CancelJobRequest>,
+    ) -> Result<Response<v1::CancelJobResponse>, Status> {
+        let call = Call::begin(&self.service, &request, Operation::JobCancel)?;
+        let message = request.into_inner();
+        let outcome = async {
+            let permit = call.permit(&message.tenant).await?;
+            let kind = parse::job_kind(message.kind)?;
+            let answer = self.service.cancel_job(&permit, kind).await?;
+            Ok(answer.map(|job| v1::CancelJobResponse { job: Some(convert::job(&job)) }))
+        };
+        let outcome = outcome.await;
+        call.finish(outcome).await
+    }
+
+    async fn list_jobs(
+        &self,
+        request: Request<v1::ListJobsRequest>,
+    ) -> Result<Response<v1::ListJobsResponse>, Status> {
+        let call = Call::begin(&self.service, &request, Operation::JobList)?;
+        let message = request.into_inner();
+        let outcome = async {
+            let permit = call.permit(&message.tenant).await?;
+            let answer = self.service.jobs(&permit).await?;
+            Ok(answer.map(|jobs| v1::ListJobsResponse { jobs: jobs.iter().map(convert::job).collect() }))
+        };
+        let outcome = outcome.await;
+        call.finish(outcome).await
+    }
+
     async fn create_token(
         &self,
         request: Request<v1::CreateTokenRequest>,

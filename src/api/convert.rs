@@ -6,8 +6,8 @@ use super::parse::{log_text, uuid_text};
 use crate::model::{Duration, KekState, Owner, Scope, Timestamp};
 use crate::proto::v1;
 use crate::service::{
-    EntryChange, EntryDescription, EntryWithValue, EventDescription, KekDescription, KekUse, LogLine,
-    SessionDescription, Status, TenantDescription, TokenDescription,
+    EntryChange, EntryDescription, EntryWithValue, EventDescription, JobDescription, JobKind, JobState,
+    KekDescription, KekUse, LogLine, SessionDescription, Status, TenantDescription, TokenDescription,
 };
 
 pub(super) fn time(time: Timestamp) -> ProtoTimestamp {
@@ -114,6 +114,34 @@ pub(super) fn kek(kek: KekDescription) -> v1::Kek {
 
 pub(super) fn kek_use(found: KekUse) -> v1::KekUse {
     v1::KekUse { version: found.version.0, sessions: found.sessions }
+}
+
+pub(super) fn job(job: &JobDescription) -> v1::Job {
+    let kind = match job.kind {
+        JobKind::Rewrap => v1::JobKind::Rewrap,
+        JobKind::Scrub => v1::JobKind::Scrub,
+    };
+    let state = match job.state {
+        JobState::Running => v1::JobState::Running,
+        JobState::Done => v1::JobState::Done,
+        JobState::Cancelled => v1::JobState::Cancelled,
+    };
+    v1::Job {
+        uid: uuid::Uuid::from_bytes(job.id).to_string(),
+        kind: kind.into(),
+        state: state.into(),
+        create_time: Some(time(Timestamp::from_millis(job.started))),
+        update_time: Some(time(Timestamp::from_millis(job.moved))),
+        end_time: (job.ended != 0).then(|| time(Timestamp::from_millis(job.ended))),
+        rate: job.rate,
+        sessions_total: job.total,
+        sessions_seen: job.seen,
+        done: job.done,
+        failed: job.failed,
+        failed_sessions: job.failures.iter().map(|id| data_encoding::HEXLOWER.encode(id)).collect(),
+        before: job.before().map(kek_use).collect(),
+        after: job.after().map(kek_use).collect(),
+    }
 }
 
 fn scope(name: &str) -> v1::Scope {

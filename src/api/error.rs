@@ -65,6 +65,7 @@ fn draft(error: &Error) -> Draft {
         Error::SensitivePurged => begin(Code::FailedPrecondition, ErrorReason::SensitivePurged),
         Error::KeyDisabled => begin(Code::FailedPrecondition, ErrorReason::KeyDisabled),
         Error::KeyDestroyed => begin(Code::FailedPrecondition, ErrorReason::KeyDestroyed),
+        Error::JobNotFound => begin(Code::NotFound, ErrorReason::JobNotFound),
         Error::KeyNotFound => begin(Code::NotFound, ErrorReason::KeyNotFound),
         Error::KeyState(state) => {
             begin(Code::FailedPrecondition, ErrorReason::KeyState).metadata("state", state.name())

@@ -12,8 +12,8 @@ use crate::model::{
 };
 use crate::proto::v1;
 use crate::service::{
-    DeleteEntry, Error, Filter, OperationSet, Order, Outcome, OutcomeSet, PageRequest, Problem, PutEntry,
-    Repeat, SessionName, WriteEntry,
+    DeleteEntry, Error, Filter, JobKind, OperationSet, Order, Outcome, OutcomeSet, PageRequest, Problem,
+    PutEntry, Repeat, SessionName, WriteEntry,
 };
 
 type Parsed<T> = Result<T, Error>;
@@ -207,6 +207,14 @@ pub(super) fn repeat(method: &'static str, id: &str, request: &impl Message) -> 
     // Maps are ordered, so that the same message has the same encoding.
     let encoded = zeroize::Zeroizing::new(request.encode_to_vec());
     Ok(Some(Repeat::new(RequestId(uuid.into_bytes()), method, &encoded)))
+}
+
+pub(super) fn job_kind(kind: i32) -> Parsed<JobKind> {
+    match v1::JobKind::try_from(kind) {
+        Ok(v1::JobKind::Rewrap) => Ok(JobKind::Rewrap),
+        Ok(v1::JobKind::Scrub) => Ok(JobKind::Scrub),
+        Ok(v1::JobKind::Unspecified) | Err(_) => Err(Error::invalid("kind", Problem::Unknown)),
+    }
 }
 
 pub(super) fn scopes(scopes: &[i32]) -> Parsed<Scopes> {

@@ -85,6 +85,20 @@ operations! {
     KeyCancel = "key.cancel",
     /// A key version was destroyed.
     KeyDestroy = "key.destroy",
+    /// Session keys were wrapped anew under the primary version.
+    KeyRewrap = "key.rewrap",
+    /// Stored records were opened, to see whether they do.
+    KeyScrub = "key.scrub",
+    /// A job was started.
+    JobStart = "job.start",
+    /// A job has ended.
+    JobEnd = "job.end",
+    /// A job was cancelled.
+    JobCancel = "job.cancel",
+    /// A job was looked at.
+    JobRead = "job.read",
+    /// Jobs were listed.
+    JobList = "job.list",
     /// A tenant was created.
     TenantCreate = "tenant.create",
     /// A tenant was read.
@@ -218,7 +232,10 @@ mod tests {
     #[test]
     fn a_pattern_names_one_operation_or_a_family() {
         let keys = OperationSet::NONE.with_pattern("key.*").unwrap();
-        assert_eq!(keys, OperationSet::NONE.with(Operation::KeyList).with(Operation::KeyRotate));
+        assert!(keys.contains(Operation::KeyList) && keys.contains(Operation::KeyDestroy));
+        let all = Operation::ALL.iter().filter(|operation| keys.contains(**operation));
+        assert!(all.clone().all(|operation| operation.name().starts_with("key.")));
+        assert_eq!(all.count(), 12);
         let both = keys.with_pattern("ctx.read").unwrap();
         assert!(both.contains(Operation::EntryRead) && both.contains(Operation::KeyList));
         assert!(!both.contains(Operation::EntryReveal));

@@ -53,12 +53,6 @@ reasons! {
     KeyDisabled = "KEY_DISABLED", 9;
     /// The key was destroyed.
     KeyDestroyed = "KEY_DESTROYED", 9;
-    /// The key has no such version.
-    KeyNotFound = "KEY_NOT_FOUND", 5;
-    /// Not for a version in its state.
-    KeyState = "KEY_STATE", 9;
-    /// Another number of sessions than expected would die with the version.
-    KeyInUse = "KEY_IN_USE", 9;
     /// A stored quantity is at its limit.
     QuotaExceeded = "QUOTA_EXCEEDED", 8;
     /// Too many requests.
@@ -97,6 +91,14 @@ reasons! {
     SensitivePurged = "SENSITIVE_PURGED", 9;
     /// A defect of the server.
     Internal = "INTERNAL", 13;
+    /// The key has no such version.
+    KeyNotFound = "KEY_NOT_FOUND", 5;
+    /// Not for a version in its state.
+    KeyState = "KEY_STATE", 9;
+    /// Another number of sessions than expected would die with the version.
+    KeyInUse = "KEY_IN_USE", 9;
+    /// No job of this kind.
+    JobNotFound = "JOB_NOT_FOUND", 5;
 }
 
 #[cfg(test)]

@@ -273,6 +273,7 @@ fn hint_of_reason(error: &ClientError) -> Option<String> {
         R::KeyNotFound => "'strongroom key list' shows the versions and their states",
         R::KeyState => key_state_hint(error),
         R::KeyInUse => return error.detail("sessions").map(in_use_hint),
+        R::JobNotFound => "'strongroom job list' shows the jobs",
         R::KeyDestroyed | R::SensitivePurged => "this cannot be undone; what the key protected is gone",
         R::QuotaExceeded => "delete what is no longer needed, or ask the operator for more",
         R::RateLimited | R::Overloaded => return Some(later_hint(error)),

@@ -99,6 +99,8 @@ pub enum Kind {
     LogHead = 30,
     /// The directory row that leads from a token's name to its digest.
     TokenName = 31,
+    /// What there is to know of a job.
+    Job = 32,
 }
 
 /// The id of the key that sealed a record: random for a session's key, id and version for a wrapping key.

@@ -44,12 +44,12 @@
 //! goes up by one and every record is made anew.
 //!
 //! **Description.** Sealed under the row's control key: kind `Tenant`, key id = tenant id, revision = the row's, place as
-//! above. Payload: `1 (u8)`, then in postcard's encoding, for the system row: created ms (u64), audit epoch (u32), pseudonym
-//! version (u32); for a tenant: name, incarnation (u32), state (u8: active 1, suspended 2), created ms (u64), state changed
-//! ms (u64), KEK id (12 bytes), list of {version (u32), state (u8: pending 1, primary 2, enabled 3, disabled 4,
-//! destroy-scheduled 5, destroyed 6), created ms (u64), changed ms (u64), destroy ms (u64, 0 unless
-//! scheduled)}, audit epoch (u32), pseudonym version (u32). The
-//! list ascends, holds exactly one primary, and has one KEK record for each version that is not destroyed.
+//! above. Payload: a version (u8), then in postcard's encoding, for the system row (version 1): created ms (u64), audit epoch
+//! (u32), pseudonym version (u32); for a tenant (version 2): name, incarnation (u32), state (u8: active 1, suspended 2),
+//! created ms (u64), state changed ms (u64), KEK id (12 bytes), list of {version (u32), state (u8: pending 1, primary 2,
+//! enabled 3, disabled 4, destroy-scheduled 5, destroyed 6), created ms (u64), changed ms (u64), destroy ms (u64; 0 unless
+//! scheduled)}, audit epoch (u32), pseudonym version (u32). Version 1 lacks destroy ms, and is still read. The list ascends,
+//! holds exactly one primary, and has one KEK record for each version that is not destroyed.
 //!
 //! **Session keys.** Header: `WrappedBodyDek` or `WrappedSensitiveDek`; key id = `KEK id (12) ‖ version (u32)`; revision 1.
 //! Place: tenant, session and key of the session's row. Plaintext: `id (16) ‖ key (32)`: entries name that id, which stays

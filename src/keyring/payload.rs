@@ -12,24 +12,36 @@ use super::version::KekVersionState;
 use crate::crypto::SealError;
 use crate::model::{KekState, KekVersion, TenantName, TenantRef, TenantState, Timestamp};
 
-/// The version of both payloads.
-const PAYLOAD: u8 = 1;
+/// The version of the system row's payload.
+const SYSTEM: u8 = 1;
+/// The versions of a tenant's payload: the first has no destruction times. What is written is the second.
+const TENANT_V1: u8 = 1;
+const TENANT_V2: u8 = 2;
 
+/// `V` is a version of the key as the payload's version writes it.
 #[derive(Serialize, Deserialize)]
-struct TenantV1<'a> {
+struct StoredTenant<'a, V> {
     name: &'a str,
     incarnation: u32,
     state: u8,
     created_ms: u64,
     changed_ms: u64,
     kek_id: [u8; 12],
-    versions: Vec<VersionV1>,
+    versions: Vec<V>,
     audit_epoch: u32,
     pseudonym_version: u32,
 }
 
-#[derive(Serialize, Deserialize)]
+#[derive(Deserialize)]
 struct VersionV1 {
+    version: u32,
+    state: u8,
+    created_ms: u64,
+    changed_ms: u64,
+}
+
+#[derive(Serialize, Deserialize)]
+struct VersionV2 {
     version: u32,
     state: u8,
     created_ms: u64,
@@ -54,24 +66,33 @@ pub(super) struct SystemDescription {
 }
 
 pub(super) fn encode_tenant(description: &Description) -> Result<Zeroizing<Vec<u8>>, KeyringError> {
-    let stored = TenantV1 {
+    let stored = StoredTenant {
         name: description.name.as_str(),
         incarnation: description.tenant.incarnation,
         state: tenant_state_number(description.state),
         created_ms: description.created.as_millis(),
         changed_ms: description.changed.as_millis(),
         kek_id: description.kek_id,
-        versions: description.versions.iter().map(VersionV1::from).collect(),
+        versions: description.versions.iter().map(VersionV2::from).collect(),
         audit_epoch: description.audit_epoch,
         pseudonym_version: description.pseudonym_version,
     };
-    encode(&stored)
+    encode(TENANT_V2, &stored)
 }
 
-/// Opens a tenant's description; anything that [`encode_tenant`] would not write is refused.
+/// Opens a tenant's description; anything that no version of this program would write is refused.
 pub(super) fn decode_tenant(tenant: TenantRef, payload: &[u8]) -> Result<Description, KeyringError> {
-    let stored: TenantV1<'_> = decode(payload)?;
-    let versions: Option<Vec<_>> = stored.versions.iter().map(VersionV1::check).collect();
+    match payload.first() {
+        Some(&TENANT_V1) => check_tenant::<VersionV1>(tenant, decode(TENANT_V1, payload)?),
+        _ => check_tenant::<VersionV2>(tenant, decode(TENANT_V2, payload)?),
+    }
+}
+
+fn check_tenant<V: Into<VersionV2>>(
+    tenant: TenantRef,
+    stored: StoredTenant<'_, V>,
+) -> Result<Description, KeyringError> {
+    let versions: Option<Vec<_>> = stored.versions.into_iter().map(|of| of.into().check()).collect();
     let versions = versions.ok_or(KeyringError::Integrity)?;
     let description = Description {
         tenant,
@@ -89,15 +110,16 @@ pub(super) fn decode_tenant(tenant: TenantRef, payload: &[u8]) -> Result<Descrip
 }
 
 pub(super) fn encode_system(description: SystemDescription) -> Result<Zeroizing<Vec<u8>>, KeyringError> {
-    encode(&SystemV1 {
+    let stored = SystemV1 {
         created_ms: description.created.as_millis(),
         audit_epoch: description.audit_epoch,
         pseudonym_version: description.pseudonym_version,
-    })
+    };
+    encode(SYSTEM, &stored)
 }
 
 pub(super) fn decode_system(payload: &[u8]) -> Result<SystemDescription, KeyringError> {
-    let stored: SystemV1 = decode(payload)?;
+    let stored: SystemV1 = decode(SYSTEM, payload)?;
     Ok(SystemDescription {
         created: Timestamp::from_millis(stored.created_ms),
         audit_epoch: stored.audit_epoch,
@@ -105,25 +127,32 @@ pub(super) fn decode_system(payload: &[u8]) -> Result<SystemDescription, Keyring
     })
 }
 
-fn encode(stored: &impl Serialize) -> Result<Zeroizing<Vec<u8>>, KeyringError> {
+fn encode(version: u8, stored: &impl Serialize) -> Result<Zeroizing<Vec<u8>>, KeyringError> {
     // Sized first, so that nothing is left behind where a growing buffer was.
     let too_large = |_| KeyringError::Seal(SealError::TooLarge);
     let len = postcard::experimental::serialized_size(stored).map_err(too_large)?;
-    let mut payload = Zeroizing::new(vec![PAYLOAD; len + 1]);
+    let mut payload = Zeroizing::new(vec![version; len + 1]);
     let fields = payload.get_mut(1..).unwrap_or_default();
     postcard::to_slice(stored, fields).map_err(too_large)?;
     Ok(payload)
 }
 
-fn decode<'a, T: Deserialize<'a>>(payload: &'a [u8]) -> Result<T, KeyringError> {
-    let fields = payload.strip_prefix(&[PAYLOAD]).ok_or(KeyringError::Integrity)?;
+fn decode<'a, T: Deserialize<'a>>(version: u8, payload: &'a [u8]) -> Result<T, KeyringError> {
+    let fields = payload.strip_prefix(&[version]).ok_or(KeyringError::Integrity)?;
     match postcard::take_from_bytes(fields) {
         Ok((stored, [])) => Ok(stored),
         Ok(_) | Err(_) => Err(KeyringError::Integrity),
     }
 }
 
-impl From<&KekVersionState> for VersionV1 {
+impl From<VersionV1> for VersionV2 {
+    fn from(of: VersionV1) -> Self {
+        let VersionV1 { version, state, created_ms, changed_ms } = of;
+        Self { version, state, created_ms, changed_ms, destroy_ms: 0 }
+    }
+}
+
+impl From<&KekVersionState> for VersionV2 {
     fn from(of: &KekVersionState) -> Self {
         Self {
             version: of.version.0,
@@ -135,7 +164,7 @@ impl From<&KekVersionState> for VersionV1 {
     }
 }
 
-impl VersionV1 {
+impl VersionV2 {
     fn check(&self) -> Option<KekVersionState> {
         let state = kek_state(self.state)?;
         let scheduled = state == KekState::DestroyScheduled;

@@ -141,6 +141,12 @@ fn session_row(tenant: &Tenant, number: u8) -> Key {
     keys::session(tenant.tenant_ref().id, &blinded)
 }
 
+/// Adds a version and makes it the primary.
+fn add_primary(tenant: &mut Tenant) -> Result<(), KeyringError> {
+    let version = tenant.add_version(Kek::generate(&SystemEntropy::new())?, NOW)?;
+    tenant.change_version(version, KekChange::Promote, NOW)
+}
+
 fn same_system(one: &Keyring, other: &Keyring) -> bool {
     let (one, other) = (&one.system, &other.system);
     one.index().secret().expose() == other.index().secret().expose()
@@ -575,7 +581,7 @@ mod tenants {
         let (key, _, tenant) = keyring.create_tenant(&name(), NOW).unwrap();
         let sealed = |break_it: &dyn Fn(&mut Tenant)| {
             let mut next = tenant.next();
-            next.add_primary(Kek::generate(&SystemEntropy::new()).unwrap(), NOW).unwrap();
+            add_primary(&mut next).unwrap();
             break_it(&mut next);
             keyring.open_tenant(&key, &keyring.seal_tenant(&next).unwrap())
         };
@@ -588,6 +594,7 @@ mod tenants {
             tenant.keks[1].0 = KekVersion(1);
         }));
         assert_integrity(sealed(&|tenant| drop(tenant.keks.pop())));
+        assert_integrity(sealed(&|tenant| tenant.description.versions[0].destroy_at = Some(LATER)));
     }
 
     #[test]
@@ -603,6 +610,40 @@ mod tenants {
         let active = keyring.open_tenant(&key, &row).unwrap();
         assert_eq!((active.state(), active.revision().get()), (TenantState::Active, 3));
         assert_eq!(tenant.state(), TenantState::Active, "what was opened does not change");
+    }
+
+    #[test]
+    fn a_version_goes_through_its_states_and_its_key_is_gone_from_the_row_at_the_end() {
+        let keyring = keyring();
+        let (key, _, mut tenant) = keyring.create_tenant(&name(), NOW).unwrap();
+        let (row, second) = keyring.add_kek(&tenant, false, NOW).unwrap();
+        tenant = keyring.open_tenant(&key, &row).unwrap();
+        assert_eq!((tenant.primary(), tenant.keks()[1].state), (KekVersion(1), KekState::Pending));
+        let first = KekVersion(1);
+        for (version, change, state) in [
+            (second, KekChange::Promote, KekState::Primary),
+            (first, KekChange::Disable, KekState::Disabled),
+            (first, KekChange::Enable, KekState::Enabled),
+            (first, KekChange::Schedule(LATER), KekState::DestroyScheduled),
+            (first, KekChange::Cancel, KekState::Disabled),
+            (first, KekChange::Schedule(LATER), KekState::DestroyScheduled),
+        ] {
+            let row = keyring.change_kek(&tenant, version, change, NOW).unwrap();
+            tenant = keyring.open_tenant(&key, &row).unwrap();
+            let found = tenant.keks().iter().find(|of| of.version == version).unwrap();
+            let scheduled = (state == KekState::DestroyScheduled).then_some(LATER);
+            assert_eq!((found.state, found.destroy_at), (state, scheduled));
+            assert_eq!((row.records().unwrap().len(), tenant.primary()), (7, second), "{change:?}");
+        }
+        let row = keyring.change_kek(&tenant, first, KekChange::Destroy, LATER).unwrap();
+        tenant = keyring.open_tenant(&key, &row).unwrap();
+        assert_eq!((row.records().unwrap().len(), tenant.keks()[0].state), (6, KekState::Destroyed));
+        let refused = keyring.change_kek(&tenant, first, KekChange::Enable, LATER);
+        assert!(matches!(refused, Err(KeyringError::WrongState(KekState::Destroyed))));
+        let refused = keyring.change_kek(&tenant, second, KekChange::Destroy, LATER);
+        assert!(matches!(refused, Err(KeyringError::WrongState(KekState::Primary))));
+        let refused = keyring.change_kek(&tenant, KekVersion(3), KekChange::Enable, LATER);
+        assert!(matches!(refused, Err(KeyringError::UnknownVersion(KekVersion(3)))));
     }
 
     #[test]
@@ -624,7 +665,7 @@ mod sessions {
 
     fn with_state(keyring: &Keyring, tenant: &Tenant, state: KekState) -> Result<Arc<Tenant>, KeyringError> {
         let mut next = tenant.next();
-        next.add_primary(Kek::generate(&SystemEntropy::new()).unwrap(), NOW)?;
+        add_primary(&mut next)?;
         next.description.versions[0].state = state;
         if state == KekState::Destroyed {
             next.keks.remove(0);

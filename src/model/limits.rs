@@ -72,6 +72,10 @@ pub const KEY_GRACE_DEFAULT: Duration = Duration::from_secs(7 * 24 * 3600);
 pub const KEY_GRACE_MIN: Duration = Duration::from_secs(24 * 3600);
 /// Longest such time.
 pub const KEY_GRACE_MAX: Duration = Duration::from_secs(90 * 24 * 3600);
+/// Sessions that a job names of those that it could not work on.
+pub const JOB_FAILURES: usize = 32;
+/// Most sessions a second that a job's rate may be.
+pub const JOB_RATE_MAX: u32 = 1_000_000;
 /// How long a request id is remembered.
 pub const REQUEST_ID_TTL: Duration = Duration::from_secs(600);
 /// Shortest lifetime of a token.

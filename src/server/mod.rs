@@ -22,7 +22,7 @@ use crate::commit::Committer;
 use crate::config::{Config, EngineKind};
 use crate::env::{Clock, Entropy, SystemClock, SystemEntropy};
 use crate::keyring::{KeyFile, Keyring, recovery};
-use crate::service::{CreateToken, Limits, Parts, Service, Sweeper};
+use crate::service::{CreateToken, Jobs, Limits, Parts, Service, Sweeper};
 use crate::store::{SledEngine, SledOptions, StorageEngine};
 
 pub use dev::DevServer;
@@ -33,6 +33,8 @@ use ports::Ports;
 
 /// Pause between steps of the sweeper when there is nothing to do.
 const SWEEP_PAUSE: Duration = Duration::from_millis(500);
+/// Pause between looks for jobs when none works.
+const JOB_PAUSE: Duration = Duration::from_millis(500);
 /// What closing the committer and the store may take before the process ends anyway.
 const CLOSE: Duration = Duration::from_secs(20);
 
@@ -83,6 +85,7 @@ impl Server {
         let watching = tokio::spawn(ports.tls().watch(RELOAD_EVERY, drain.clone()));
         let served = ports.serve(&core, health, &drain)?;
         let sweeping = tokio::spawn(sweep(Arc::clone(&core.service), drain.clone()));
+        let working = tokio::spawn(work(Arc::clone(&core.service), drain.clone()));
         report(&reporter, true).await;
         tracing::info!("serving");
 
@@ -97,7 +100,7 @@ impl Server {
             log_drain(port.await.ok());
         }
         // Both end by themselves when the drain begins; a panic in them is logged by the panic hook.
-        drop((watching.await, sweeping.await));
+        drop((watching.await, sweeping.await, working.await));
         if let Some(fault) = fault {
             tracing::error!(%fault, "the committer failed; restart the server");
             return Err(ServerError::Fault(fault));
@@ -198,6 +201,24 @@ fn log_drain(report: Option<ServeReport>) {
         Some(ServeReport { drained: true, .. }) => {}
         Some(_) => tracing::warn!("some connections did not end in time and were cut off"),
         None => tracing::error!("a listener ended by a panic"),
+    }
+}
+
+async fn work(service: Arc<Service>, stop: CancellationToken) {
+    let jobs = Jobs::new(service);
+    while !stop.is_cancelled() {
+        let pause = match jobs.round().await {
+            Ok(report) if report.working > 0 => report.pause,
+            Ok(_) => JOB_PAUSE,
+            Err(error) => {
+                tracing::warn!(%error, "a job could not finish a step");
+                JOB_PAUSE
+            }
+        };
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = tokio::time::sleep(pause) => {}
+        }
     }
 }
 

@@ -107,6 +107,9 @@ pub enum Error {
     /// The last event of the stream is another.
     #[error("the last event of the stream is not the expected one")]
     LastEventMismatch,
+    /// There never was a job of this kind.
+    #[error("there is no such job")]
+    JobNotFound,
     /// There is no such token.
     #[error("there is no such token")]
     TokenNotFound,
@@ -310,6 +313,7 @@ impl Error {
             Self::SensitivePurged => Reason::SensitivePurged,
             Self::KeyDisabled => Reason::KeyDisabled,
             Self::KeyDestroyed => Reason::KeyDestroyed,
+            Self::JobNotFound => Reason::JobNotFound,
             Self::KeyNotFound => Reason::KeyNotFound,
             Self::KeyState(_) => Reason::KeyState,
             Self::KeyInUse { .. } => Reason::KeyInUse,

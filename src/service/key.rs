@@ -302,7 +302,7 @@ impl Service {
     }
 
     /// Counts, a step at a time, the sessions of a tenant by the version that wraps their keys.
-    async fn census(&self, tenant: &Tenant) -> Result<Vec<KekUse>, Error> {
+    pub(super) async fn census(&self, tenant: &Tenant) -> Result<Vec<KekUse>, Error> {
         let living = tenant.keks().iter().filter(|kek| kek.state != KekState::Destroyed);
         let mut uses: BTreeMap<KekVersion, u64> = living.map(|kek| (kek.version, 0)).collect();
         let mut sessions = self.sessions_of(tenant, None);

@@ -30,6 +30,8 @@ pub enum Table {
     Answer = b'A',
     /// What ends when: by second, tenant and row.
     Expiry = b'X',
+    /// Long work on a tenant's rows: what there is to know of each kind's latest.
+    Job = b'J',
     /// Blocks of leaves of access logs.
     LogBlock = b'L',
     /// Heads of access logs.
@@ -266,6 +268,12 @@ pub mod keys {
     #[must_use]
     pub fn event_number(event: &Key) -> Option<u64> {
         event.within_session().get(17..25).and_then(|number| number.try_into().ok()).map(u64::from_be_bytes)
+    }
+
+    /// A tenant's latest job of a kind.
+    #[must_use]
+    pub fn job(tenant: TenantId, kind: u8) -> Key {
+        key(Table::Job, &[&tenant.0, &[kind]])
     }
 
     /// The remembered answer to a request id that was given in `period`.

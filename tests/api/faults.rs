@@ -32,6 +32,14 @@ impl Scene {
         site.put(&session, "key", "value").await;
         site.put(&session, "more", "value").await;
         site.app().append_events(append(&session, "stream", &["1", "2"])).await.unwrap();
+        for _ in [PENDING, SCHEDULED] {
+            let pending = v1::RotateKekRequest { tenant: demo(), pending: true, ..Default::default() };
+            site.admin().rotate_kek(pending).await.unwrap();
+        }
+        let doomed = v1::DestroyKekRequest { tenant: demo(), version: SCHEDULED, ..Default::default() };
+        site.admin().destroy_kek(doomed).await.unwrap();
+        let rewrap = v1::StartJobRequest { tenant: demo(), kind: REWRAP, ..Default::default() };
+        site.admin().start_job(rewrap).await.unwrap();
         // Every use of the session renews it from here on, so that reads write as well.
         site.world().clock.advance(std::time::Duration::from_secs(200));
         Self { site, session }
@@ -104,6 +112,13 @@ fn token() -> v1::CreateTokenRequest {
     }
 }
 
+/// Versions of the tenant's key beside the primary.
+const PENDING: u32 = 2;
+const SCHEDULED: u32 = 3;
+/// Kinds of jobs: one that works, and one that never did.
+const REWRAP: i32 = v1::JobKind::Rewrap as i32;
+const SCRUB: i32 = v1::JobKind::Scrub as i32;
+
 /// Every call, with a request that succeeds.
 const CALLS: &[(&str, Run)] = &[
     (
@@ -158,7 +173,50 @@ const CALLS: &[(&str, Run)] = &[
         admin!(suspend_tenant, v1::SuspendTenantRequest { name: demo(), request_id: new_id() }),
     ),
     ("ListKeks", admin!(list_keks, v1::ListKeksRequest { tenant: demo(), ..Default::default() })),
-    ("RotateKek", admin!(rotate_kek, v1::RotateKekRequest { tenant: demo(), request_id: new_id() })),
+    (
+        "RotateKek",
+        admin!(rotate_kek, v1::RotateKekRequest { tenant: demo(), request_id: new_id(), pending: false }),
+    ),
+    ("GetKek", admin!(get_kek, v1::GetKekRequest { tenant: demo(), version: 1 })),
+    (
+        "PromoteKek",
+        admin!(promote_kek, v1::PromoteKekRequest { tenant: demo(), version: PENDING, request_id: new_id() }),
+    ),
+    (
+        "EnableKek",
+        admin!(enable_kek, v1::EnableKekRequest { tenant: demo(), version: 1, request_id: new_id() }),
+    ),
+    (
+        "DisableKek",
+        admin!(disable_kek, v1::DisableKekRequest { tenant: demo(), version: PENDING, request_id: new_id() }),
+    ),
+    ("CountKekUse", admin!(count_kek_use, v1::CountKekUseRequest { tenant: demo() })),
+    (
+        "DestroyKek",
+        admin!(
+            destroy_kek,
+            v1::DestroyKekRequest {
+                tenant: demo(),
+                version: PENDING,
+                request_id: new_id(),
+                ..Default::default()
+            }
+        ),
+    ),
+    (
+        "CancelKekDestruction",
+        admin!(
+            cancel_kek_destruction,
+            v1::CancelKekDestructionRequest { tenant: demo(), version: SCHEDULED, request_id: new_id() }
+        ),
+    ),
+    (
+        "StartJob",
+        admin!(start_job, v1::StartJobRequest { tenant: demo(), kind: SCRUB, rate: 0, request_id: new_id() }),
+    ),
+    ("GetJob", admin!(get_job, v1::GetJobRequest { tenant: demo(), kind: REWRAP })),
+    ("ListJobs", admin!(list_jobs, v1::ListJobsRequest { tenant: demo() })),
+    ("CancelJob", admin!(cancel_job, v1::CancelJobRequest { tenant: demo(), kind: REWRAP })),
     ("CreateToken", admin!(create_token, token())),
     ("ListTokens", admin!(list_tokens, v1::ListTokensRequest::default())),
     (

@@ -1,9 +1,12 @@
-//! ListKeks, RotateKek.
+//! Versions of a tenant's key: listed, made, promoted, disabled, counted, destroyed.
 
-use strongroom::proto::v1::{self, KekState};
+use std::time::Duration;
+
+use strongroom::proto::v1::{self, KekState, Scope, create_session_request};
+use strongroom::store::Table;
 use tonic::Code;
 
-use crate::requests::{append, create, events};
+use crate::requests::{append, create, events, new_put, put_of, read, seconds, span};
 use crate::site::Site;
 use crate::support::{answered, stamp};
 
@@ -93,4 +96,190 @@ async fn concurrent_rotations_each_make_a_version() {
     let mut made = crate::support::soon(futures_util::future::join_all(rotations)).await;
     made.sort_unstable();
     assert_eq!(made, (2..=9).collect::<Vec<_>>());
+}
+
+const KEY_STATE: (Code, &str) = (Code::FailedPrecondition, "KEY_STATE");
+const KEY_IN_USE: (Code, &str) = (Code::FailedPrecondition, "KEY_IN_USE");
+const DAY: Duration = Duration::from_secs(24 * 3600);
+
+/// The name of a state.
+fn named(state: i32) -> &'static str {
+    KekState::try_from(state).unwrap().as_str_name().strip_prefix("KEK_STATE_").unwrap()
+}
+
+fn destroy(site: &Site, version: u32) -> v1::DestroyKekRequest {
+    v1::DestroyKekRequest { tenant: site.tenant.clone(), version, ..Default::default() }
+}
+
+fn long(site: &Site) -> v1::CreateSessionRequest {
+    let ttl = create_session_request::Expiration::Ttl(seconds(90 * 24 * 3600));
+    v1::CreateSessionRequest { expiration: Some(ttl), ..create(&site.tenant) }
+}
+
+/// Has a verb done to a version; gives its state then.
+macro_rules! verb {
+    ($site:expr, $call:ident, $request:ident, $version:expr, $typ:literal) => {{
+        let request = v1::$request { tenant: $site.tenant.clone(), version: $version, ..Default::default() };
+        let outcome = $site.admin().$call(request).await;
+        let place = stamp(outcome.as_ref().unwrap().metadata()).unwrap();
+        let kek = $site.answered(outcome, $typ).await.kek.unwrap();
+        assert_eq!($site.event(&place).await["kid"]["kek"], $version);
+        assert_eq!(kek.version, $version);
+        named(kek.state)
+    }};
+}
+
+async fn state(site: &Site, version: u32) -> &'static str {
+    let get = v1::GetKekRequest { tenant: site.tenant.clone(), version };
+    let kek = site.answered(site.admin().get_kek(get).await, "key.read").await.kek.unwrap();
+    named(kek.state)
+}
+
+async fn uses(site: &Site) -> Vec<(u32, u64)> {
+    let count = v1::CountKekUseRequest { tenant: site.tenant.clone() };
+    let found = site.answered(site.admin().count_kek_use(count).await, "key.census").await.uses;
+    found.into_iter().map(|found| (found.version, found.sessions)).collect()
+}
+
+#[tokio::test]
+async fn a_pending_version_wraps_nothing_until_it_is_promoted() {
+    let site = Site::inside().await;
+    let request = v1::RotateKekRequest { pending: true, ..rotate(&site) };
+    let made = site.answered(site.admin().rotate_kek(request).await, "key.rotate").await.kek.unwrap();
+    assert_eq!((made.version, made.state), (2, i32::from(KekState::Pending)));
+    site.session().await;
+    assert_eq!(uses(&site).await, [(1, 1), (2, 0)]);
+    assert_eq!(verb!(site, promote_kek, PromoteKekRequest, 2, "key.promote"), "PRIMARY");
+    assert_eq!(state(&site, 1).await, "ENABLED");
+    site.session().await;
+    assert_eq!(uses(&site).await, [(1, 1), (2, 1)]);
+    // An earlier one can be promoted again, and to promote the primary is to do what is done.
+    assert_eq!(verb!(site, promote_kek, PromoteKekRequest, 1, "key.promote"), "PRIMARY");
+    assert_eq!(verb!(site, promote_kek, PromoteKekRequest, 1, "key.promote"), "PRIMARY");
+    assert_eq!(state(&site, 2).await, "ENABLED");
+}
+
+#[tokio::test]
+async fn a_disabled_version_refuses_from_the_next_request_on_until_it_is_enabled() {
+    let site = Site::inside().await;
+    let session = site.session().await;
+    site.put(&session, "key", "value").await;
+    answered(site.admin().rotate_kek(rotate(&site)).await);
+    assert_eq!(site.look(&session, "key").await, Some((1, b"value".to_vec())));
+    assert_eq!(verb!(site, disable_kek, DisableKekRequest, 1, "key.disable"), "DISABLED");
+    let disabled = (Code::FailedPrecondition, "KEY_DISABLED");
+    let outcome = site.app().read_entry(read(&session, "key")).await;
+    site.refused(outcome, disabled.0, disabled.1, ("ctx.read", "fail")).await;
+    let outcome = site.app().put_entry(put_of(&session, new_put("key", "more"))).await;
+    site.refused(outcome, disabled.0, disabled.1, ("ctx.put", "fail")).await;
+    let promote = v1::PromoteKekRequest { tenant: site.tenant.clone(), version: 1, ..Default::default() };
+    let refusal = site.admin().promote_kek(promote).await;
+    let refusal = site.refused(refusal, KEY_STATE.0, KEY_STATE.1, ("key.promote", "fail")).await;
+    assert_eq!(refusal.details, [("state".to_owned(), "disabled".to_owned())].into());
+    assert_eq!(verb!(site, enable_kek, EnableKekRequest, 1, "key.enable"), "ENABLED");
+    assert_eq!(site.look(&session, "key").await, Some((1, b"value".to_vec())));
+}
+
+#[tokio::test]
+async fn the_primary_is_neither_disabled_nor_destroyed_and_what_is_unknown_is_not_found() {
+    let site = Site::inside().await;
+    let disable = v1::DisableKekRequest { tenant: site.tenant.clone(), version: 1, ..Default::default() };
+    let outcome = site.admin().disable_kek(disable).await;
+    site.refused(outcome, KEY_STATE.0, KEY_STATE.1, ("key.disable", "fail")).await;
+    for grace in [None, Some(seconds(0))] {
+        let request = v1::DestroyKekRequest { grace, ..destroy(&site, 1) };
+        let typ = if grace.is_some() { "key.destroy" } else { "key.schedule" };
+        let outcome = site.admin().destroy_kek(request).await;
+        site.refused(outcome, KEY_STATE.0, KEY_STATE.1, (typ, "fail")).await;
+    }
+    let outcome = site.admin().destroy_kek(destroy(&site, 7)).await;
+    site.refused(outcome, Code::NotFound, "KEY_NOT_FOUND", ("key.schedule", "fail")).await;
+}
+
+#[tokio::test]
+async fn a_version_in_use_is_destroyed_only_by_who_knows_what_dies() {
+    let site = Site::inside().await;
+    for _ in 0..3 {
+        site.session().await;
+    }
+    answered(site.admin().rotate_kek(rotate(&site)).await);
+    site.session().await;
+    for expect_sessions in [0, 2, 4] {
+        let request = v1::DestroyKekRequest { expect_sessions, ..destroy(&site, 1) };
+        let outcome = site.admin().destroy_kek(request).await;
+        let refusal = site.refused(outcome, KEY_IN_USE.0, KEY_IN_USE.1, ("key.schedule", "fail")).await;
+        assert_eq!(refusal.details, [("sessions".to_owned(), "3".to_owned())].into());
+    }
+    let request = v1::DestroyKekRequest { dry_run: true, ..destroy(&site, 1) };
+    let said = site.answered(site.admin().destroy_kek(request).await, "key.schedule").await;
+    let scheduled = i32::from(KekState::DestroyScheduled);
+    assert_eq!((said.sessions, said.kek.unwrap().state), (3, scheduled));
+    assert_eq!(state(&site, 1).await, "ENABLED", "a dry run changes nothing");
+    let request = v1::DestroyKekRequest { expect_sessions: 3, ..destroy(&site, 1) };
+    let said = site.answered(site.admin().destroy_kek(request).await, "key.schedule").await;
+    assert_eq!((said.sessions, said.kek.unwrap().state), (3, scheduled));
+}
+
+#[tokio::test]
+async fn a_destruction_can_be_taken_back_until_its_time_and_not_after() {
+    let site = Site::inside().await;
+    let session = site.create(long(&site)).await;
+    site.put(&session, "key", "value").await;
+    answered(site.admin().rotate_kek(rotate(&site)).await);
+    let doomed = v1::DestroyKekRequest { expect_sessions: 1, ..destroy(&site, 1) };
+    for grace in [DAY - Duration::from_millis(1), 91 * DAY] {
+        let request = v1::DestroyKekRequest { grace: Some(span(grace)), ..doomed.clone() };
+        let outcome = site.admin().destroy_kek(request).await;
+        site.refused(outcome, Code::InvalidArgument, "INVALID_FIELD", ("key.schedule", "fail")).await;
+    }
+    answered(site.admin().destroy_kek(doomed.clone()).await);
+    site.world().clock.advance(7 * DAY - Duration::from_secs(2));
+    site.world().sweep().await;
+    let outcome = site.app().read_entry(read(&session, "key")).await;
+    site.refused(outcome, Code::FailedPrecondition, "KEY_DISABLED", ("ctx.read", "fail")).await;
+    let cancelled = verb!(site, cancel_kek_destruction, CancelKekDestructionRequest, 1, "key.cancel");
+    assert_eq!(cancelled, "DISABLED");
+    verb!(site, enable_kek, EnableKekRequest, 1, "key.enable");
+    site.world().clock.advance(Duration::from_secs(5));
+    site.world().sweep().await;
+    assert_eq!(site.look(&session, "key").await, Some((1, b"value".to_vec())));
+
+    let request = v1::DestroyKekRequest { grace: Some(span(DAY)), ..doomed };
+    answered(site.admin().destroy_kek(request).await);
+    site.world().clock.advance(DAY + Duration::from_secs(1));
+    site.world().sweep().await;
+    assert_eq!(state(&site, 1).await, "DESTROYED");
+    let cancel =
+        v1::CancelKekDestructionRequest { tenant: site.tenant.clone(), version: 1, ..Default::default() };
+    let outcome = site.admin().cancel_kek_destruction(cancel).await;
+    site.refused(outcome, KEY_STATE.0, KEY_STATE.1, ("key.cancel", "fail")).await;
+    let outcome = site.app().read_entry(read(&session, "key")).await;
+    site.refused(outcome, Code::FailedPrecondition, "KEY_DESTROYED", ("ctx.read", "fail")).await;
+    // When its session would have ended, what is left of it goes.
+    site.world().clock.advance(90 * DAY);
+    site.world().sweep().await;
+    let left = site.world().rows().await;
+    let table = |wanted: Table| left.iter().filter(|(key, _)| key.as_bytes()[0] == wanted as u8).count();
+    assert_eq!((table(Table::Session), table(Table::Expiry)), (0, 0));
+}
+
+#[tokio::test]
+async fn to_destroy_at_once_takes_both_rights() {
+    let site = Site::outside().await;
+    answered(site.admin().rotate_kek(rotate(&site)).await);
+    let request = v1::DestroyKekRequest { grace: Some(seconds(0)), ..destroy(&site, 1) };
+    for (scope, missing) in
+        [(Scope::KeysDestroy, "keys-destroy-now"), (Scope::KeysDestroyNow, "keys-destroy")]
+    {
+        let one = site.token(&[scope], &[&site.tenant]).await;
+        let outcome = site.control(Some(&one)).destroy_kek(request.clone()).await;
+        let denied = (Code::PermissionDenied, "PERMISSION_DENIED");
+        let refusal = site.refused(outcome, denied.0, denied.1, ("authz.deny", "deny")).await;
+        assert_eq!(refusal.details, [("scope".to_owned(), missing.to_owned())].into());
+    }
+    let both = site.token(&[Scope::KeysDestroy, Scope::KeysDestroyNow], &[&site.tenant]).await;
+    let outcome = site.control(Some(&both)).destroy_kek(request).await;
+    let gone = site.answered(outcome, "key.destroy").await.kek.unwrap();
+    assert_eq!(gone.state, i32::from(KekState::Destroyed));
+    assert_eq!(state(&site, 1).await, "DESTROYED");
 }

@@ -18,6 +18,7 @@ mod expiry;
 mod faults;
 mod hidden;
 mod integrity;
+mod jobs;
 mod keys;
 mod pages;
 mod permissions;

@@ -13,7 +13,7 @@ use crate::requests::{
 use crate::site::Site;
 use crate::support::{Context, Control, Refusal};
 
-const SCOPES: [(Scope, &str); 9] = [
+const SCOPES: [(Scope, &str); 11] = [
     (Scope::Read, "read"),
     (Scope::ReadFull, "read-full"),
     (Scope::Write, "write"),
@@ -23,6 +23,8 @@ const SCOPES: [(Scope, &str); 9] = [
     (Scope::Tenants, "tenants"),
     (Scope::Tokens, "tokens"),
     (Scope::Status, "status"),
+    (Scope::KeysDestroy, "keys-destroy"),
+    (Scope::KeysDestroyNow, "keys-destroy-now"),
 ];
 
 /// Calls that fail for another reason than a permission were permitted.
@@ -132,6 +134,50 @@ const ADMIN: &[(&str, &str, bool, Admin)] = &[
         true,
         admin!(rotate_kek, |tenant| v1::RotateKekRequest { tenant, ..Default::default() }),
     ),
+    ("GetKek", "keys", true, admin!(get_kek, |tenant| v1::GetKekRequest { tenant, version: 1 })),
+    (
+        "PromoteKek",
+        "keys",
+        true,
+        admin!(promote_kek, |tenant| v1::PromoteKekRequest { tenant, ..Default::default() }),
+    ),
+    (
+        "EnableKek",
+        "keys",
+        true,
+        admin!(enable_kek, |tenant| v1::EnableKekRequest { tenant, ..Default::default() }),
+    ),
+    (
+        "DisableKek",
+        "keys",
+        true,
+        admin!(disable_kek, |tenant| v1::DisableKekRequest { tenant, ..Default::default() }),
+    ),
+    ("CountKekUse", "keys", true, admin!(count_kek_use, |tenant| v1::CountKekUseRequest { tenant })),
+    (
+        "DestroyKek",
+        "keys-destroy",
+        true,
+        admin!(destroy_kek, |tenant| v1::DestroyKekRequest { tenant, ..Default::default() }),
+    ),
+    (
+        "CancelKekDestruction",
+        "keys",
+        true,
+        admin!(cancel_kek_destruction, |tenant| v1::CancelKekDestructionRequest {
+            tenant,
+            ..Default::default()
+        }),
+    ),
+    (
+        "StartJob",
+        "keys",
+        true,
+        admin!(start_job, |tenant| v1::StartJobRequest { tenant, ..Default::default() }),
+    ),
+    ("GetJob", "keys", true, admin!(get_job, |tenant| v1::GetJobRequest { tenant, kind: 1 })),
+    ("ListJobs", "keys", true, admin!(list_jobs, |tenant| v1::ListJobsRequest { tenant })),
+    ("CancelJob", "keys", true, admin!(cancel_job, |tenant| v1::CancelJobRequest { tenant, kind: 1 })),
     ("CreateToken", "tokens", false, admin!(create_token, |_| v1::CreateTokenRequest::default())),
     ("ListTokens", "tokens", false, admin!(list_tokens, |_| v1::ListTokensRequest::default())),
     ("RevokeToken", "tokens", false, admin!(revoke_token, |_| v1::RevokeTokenRequest::default())),

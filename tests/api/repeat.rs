@@ -137,6 +137,13 @@ async fn administrators_requests_are_done_once() {
     let other = |other: &mut v1::RotateKekRequest| other.tenant = site.tenant.clone();
     let (_, rotated) = repeats!(site.admin(), rotate_kek, request, other);
     assert_eq!(rotated.kek.unwrap().version, 2);
+    let request = v1::DisableKekRequest { tenant: name.clone(), version: 1, ..Default::default() };
+    let other = |other: &mut v1::DisableKekRequest| other.version = 2;
+    repeats!(site.admin(), disable_kek, request, other);
+    let request = v1::DestroyKekRequest { tenant: name.clone(), version: 1, ..Default::default() };
+    let other = |other: &mut v1::DestroyKekRequest| other.version = 2;
+    let (_, destroy) = repeats!(site.admin(), destroy_kek, request, other);
+    assert!(destroy.kek.unwrap().destroy_time.is_some());
     let list = v1::ListKeksRequest { tenant: name.clone(), ..Default::default() };
     assert_eq!(answered(site.admin().list_keks(list).await).0.keks.len(), 2);
 

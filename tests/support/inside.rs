@@ -18,7 +18,7 @@ use strongroom::model::{Scope, StoreId, TenantName, TenantSet, Timestamp, TokenN
 use strongroom::proto::DESCRIPTORS;
 use strongroom::proto::v1::admin_service_server::AdminServiceServer;
 use strongroom::proto::v1::context_service_server::ContextServiceServer;
-use strongroom::service::{CreateToken, Limits, Parts, Service, Sweeper};
+use strongroom::service::{CreateToken, Jobs, Limits, Parts, Service, Sweeper};
 use strongroom::store::{Batch, Faulty, Key, MemoryEngine, Operation, Row, ScanRange, StorageEngine};
 use tonic::service::Routes;
 use tower::Layer as _;
@@ -113,6 +113,7 @@ pub struct Inside {
     pub committer: Arc<Committer>,
     pub service: Arc<Service>,
     pub sweeper: Sweeper,
+    pub jobs: Jobs,
     data: Wire,
     admin: Wire,
 }
@@ -165,7 +166,8 @@ impl Inside {
         }
         let (data, admin) = routes(&service, dyn_clock);
         let sweeper = Sweeper::new(Arc::clone(&service));
-        Self { engine, clock, entropy, keyring, committer, service, sweeper, data, admin }
+        let jobs = Jobs::new(Arc::clone(&service));
+        Self { engine, clock, entropy, keyring, committer, service, sweeper, jobs, data, admin }
     }
 
     /// The generated client of the data plane.
@@ -196,6 +198,11 @@ impl Inside {
                 return sessions;
             }
         }
+    }
+
+    /// Lets jobs work until they have ended.
+    pub async fn work(&self) {
+        while self.jobs.round().await.unwrap().working > 0 {}
     }
 
     /// All rows, as they are stored.
