@@ -153,8 +153,7 @@ impl Admin {
         kind: JobKind,
         watch: JobWatch,
     ) -> BoxStream<'static, Result<Job, ClientError>> {
-        let watching =
-            Watching { admin: self.clone(), tenant: tenant.to_owned(), kind, watch, latest: None };
+        let watching = Watching { admin: self.clone(), tenant: tenant.to_owned(), kind, watch, latest: None };
         stream::try_unfold(watching, |mut watching| async move {
             let job = watching.next().await?;
             Ok(job.map(|job| (job, watching)))
@@ -193,8 +192,7 @@ impl Watching {
                 Err(error) => error,
             };
             failures = failures.saturating_add(1);
-            let pause =
-                Retries::default().pause_after(failures).max(error.retry_after().unwrap_or_default());
+            let pause = Retries::default().pause_after(failures).max(error.retry_after().unwrap_or_default());
             if !follow::passing(&error) || begun.elapsed() + pause > self.watch.patience {
                 return Err(error);
             }
