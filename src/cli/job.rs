@@ -114,9 +114,9 @@ impl Jobs {
     async fn start(&self, args: &StartArgs, invocation: &mut Invocation) -> Result<(), Failure> {
         let kind = JobKind::from(args.which.kind);
         let started = self.admin.start_job(&self.tenant, kind, args.rate).await;
-        let job = started.map_err(|source| match source.reason() {
-            ErrorReason::AlreadyExists => Failure::JobWorks { kind, tenant: self.tenant.clone() },
-            _ => Failure::call("start the job")(source),
+        let job = started.map_err(|error| match error.reason() == ErrorReason::AlreadyExists {
+            true => Failure::JobWorks { kind, tenant: self.tenant.clone() },
+            false => Failure::call("start the job")(error),
         })?;
         if args.watch {
             return self.watch(kind, invocation).await;
