@@ -1,5 +1,7 @@
 //! Jobs: each verb, what a watch shows on the way, and what it returns at the end.
 
+use std::time::{Duration, Instant};
+
 use serde_json::{Value, json};
 use strongroom::proto::v1::{self, JobKind, JobState};
 use tonic::{Code, Status};
@@ -264,8 +266,10 @@ fn a_watch_of_a_server_that_is_away_ends_when_its_patience_is_over() {
     let fake = rotated(0);
     fake.job_will_be([at(JobKind::Scrub, JobState::Running, 1, 1)]);
     fake.refuse("get_job", Status::unavailable("restarting"));
+    let begun = Instant::now();
     let run = job(&fake, &["watch", "scrub", "--timeout", "1s"]).fails(4);
     assert!(run.err.contains("cannot watch the job"), "{run:?}");
+    assert!(begun.elapsed() < Duration::from_secs(30), "{:?}", begun.elapsed());
 }
 
 #[test]
