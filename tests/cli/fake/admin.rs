@@ -105,7 +105,7 @@ impl State {
     }
 
     /// Does the whole job, which then is running for one more look.
-    fn start_job(&mut self, request: v1::StartJobRequest) -> Result<v1::Job, Status> {
+    fn start_job(&mut self, request: &v1::StartJobRequest) -> Result<v1::Job, Status> {
         let before = self.census(&request.tenant)?;
         let running = |jobs: &VecDeque<v1::Job>| jobs[0].state() == v1::JobState::Running;
         if self.jobs.get(&request.kind).is_some_and(running) {
@@ -304,7 +304,7 @@ impl AdminService for Service {
     async fn start_job(&self, request: Request<v1::StartJobRequest>) -> Answer<v1::StartJobResponse> {
         let (mut state, request) = (self.0.lock().unwrap(), request.into_inner());
         state.begin("start_job")?;
-        answer(v1::StartJobResponse { job: Some(state.start_job(request)?) })
+        answer(v1::StartJobResponse { job: Some(state.start_job(&request)?) })
     }
 
     async fn get_job(&self, request: Request<v1::GetJobRequest>) -> Answer<v1::GetJobResponse> {
