@@ -10,7 +10,7 @@ use std::process::ExitCode;
 use super::args::ArgumentError;
 use super::bench::BenchError;
 use super::profile::ProfileError;
-use crate::client::{ClientError, Code, ErrorReason, Origin};
+use crate::client::{ClientError, Code, ErrorReason, JobKind, Origin};
 use crate::model::NameError;
 
 /// What the process returns.
@@ -101,6 +101,22 @@ pub enum Failure {
         /// How many it wraps.
         sessions: u64,
     },
+    /// A job of this kind works already.
+    #[error("nothing was done: a {} of the tenant {tenant} works already", kind.name())]
+    JobWorks {
+        /// What it does.
+        kind: JobKind,
+        /// The tenant.
+        tenant: String,
+    },
+    /// A job met what does not open.
+    #[error("the {} met {failed} {} that did not open", kind.name(), counted_by(*kind))]
+    JobFailures {
+        /// What it does.
+        kind: JobKind,
+        /// How many.
+        failed: u64,
+    },
     /// A destructive command was not confirmed.
     #[error("nothing was done: the name that was typed is not {name}")]
     NotConfirmed {
@@ -148,10 +164,13 @@ impl Failure {
             Self::Call { source, .. } => exit_of(source),
             Self::Bench(error) => error.exit(),
             Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => Exit::Success,
+            Self::JobFailures { kind: JobKind::Scrub, .. } => Exit::Tampering,
             Self::TooLarge { .. }
             | Self::TooMany { .. }
             | Self::File { .. }
             | Self::KeyInUse { .. }
+            | Self::JobWorks { .. }
+            | Self::JobFailures { kind: JobKind::Rewrap, .. }
             | Self::NotConfirmed { .. }
             | Self::NobodyToAsk
             | Self::Malformed(_)
@@ -174,6 +193,8 @@ impl Failure {
             Self::Call { source, .. } => hint_of(source),
             Self::Bench(error) => error.hint(),
             Self::KeyInUse { sessions, .. } => Some(in_use_hint(&sessions.to_string())),
+            Self::JobWorks { kind, tenant } => Some(job_works_hint(*kind, tenant)),
+            Self::JobFailures { kind, .. } => Some(job_failures_hint(*kind).to_owned()),
             Self::NobodyToAsk => Some("give --yes to go ahead without being asked".to_owned()),
             Self::NotConfirmed { .. } => Some("run it again and type the name as it is shown".to_owned()),
             Self::Combination(_) | Self::Argument(_) | Self::Name { .. } => {
@@ -239,6 +260,35 @@ fn in_use_hint(sessions: &str) -> String {
         _ => format!(
             "{sessions} sessions would be lost: rewrap them first, or accept that with --force --sessions {sessions}"
         ),
+    }
+}
+
+/// What the failures of a job are counted by.
+const fn counted_by(kind: JobKind) -> &'static str {
+    match kind {
+        JobKind::Rewrap => "session(s)",
+        JobKind::Scrub => "record(s)",
+    }
+}
+
+fn job_works_hint(kind: JobKind, tenant: &str) -> String {
+    let (kind, tenant) = (kind.name(), format!("--tenant {tenant}"));
+    format!(
+        "'strongroom job watch {kind} {tenant}' shows how far it is, 'job cancel {kind} {tenant}' ends it"
+    )
+}
+
+/// What to do when a job met what does not open.
+const fn job_failures_hint(kind: JobKind) -> &'static str {
+    match kind {
+        JobKind::Rewrap => {
+            "enable their version if 'strongroom key list' shows it as disabled, and rewrap again; else 'strongroom job start \
+             scrub' counts what does not open"
+        }
+        JobKind::Scrub => {
+            "'strongroom key list' shows whether their version is disabled or destroyed; if none is, stop, keep the files as \
+             they are, and tell the operator: stored bytes were changed"
+        }
     }
 }
 

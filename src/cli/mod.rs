@@ -18,6 +18,7 @@ mod completion;
 mod entry;
 mod event;
 mod invocation;
+mod job;
 mod key;
 mod session;
 mod status;
@@ -134,6 +135,14 @@ pub enum Command {
     /// it does not reach).
     #[command(subcommand)]
     Key(key::KeyCommand),
+    /// Rewrap or scrub all sessions of a tenant
+    ///
+    /// A job as JSON: uid, kind (rewrap, scrub), state (running, done, cancelled), started, updated, ended, elapsed_seconds,
+    /// rate_limit (sessions a second), sessions_total (at the beginning), sessions_seen, sessions_per_second, seconds_left, done
+    /// (of a rewrap: sessions that were wrapped anew; of a scrub: records that opened), failed (sessions or records that did
+    /// not open), failed_sessions (blinded ids, at most 32), before and after (sessions by key version: version, sessions).
+    #[command(subcommand)]
+    Job(job::JobCommand),
     /// Manage tokens
     ///
     /// A token as JSON: token, scopes, tenants, created, expires, revoked.
@@ -214,6 +223,7 @@ fn perform(cli: Cli) -> Result<(), Failure> {
         Command::Event(command) => block_on(command.run(invocation)),
         Command::Tenant(command) => block_on(command.run(invocation)),
         Command::Key(command) => block_on(command.run(invocation)),
+        Command::Job(command) => block_on(command.run(invocation)),
         Command::Token(command) => block_on(command.run(invocation)),
         Command::Audit(command) => block_on(command.run(invocation)),
         Command::Status(command) => block_on(command.run(invocation)),

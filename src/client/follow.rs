@@ -130,7 +130,7 @@ impl<S: Source> Following<S> {
 }
 
 /// Whether a stream that ended so is worth opening again.
-fn passing(error: &ClientError) -> bool {
+pub(super) fn passing(error: &ClientError) -> bool {
     let silent = error.call().is_some_and(|call| call.origin() == Origin::Deadline);
     silent || error.code() == Code::Unavailable || error.retry_after().is_some()
 }

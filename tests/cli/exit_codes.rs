@@ -21,6 +21,10 @@ fn a_wrong_command_line_is_2_and_nothing_is_sent() {
         vec!["bench", "--verify-only"],
         vec!["bench", "read", "--concurrency", "0"],
         vec!["audit", "tail", "--outcome", "maybe"],
+        vec!["job", "start"],
+        vec!["job", "watch", "everything"],
+        vec!["job", "start", "rewrap", "--rate", "0"],
+        vec!["job", "start", "rewrap", "--rate", "1000001"],
     ] {
         let run = strongroom(dir.path(), &words);
         assert_eq!(run.code, 2, "{words:?}: {run:?}");
@@ -49,6 +53,8 @@ fn an_unreachable_server_is_4_for_every_noun() {
         vec!["tenant", "list"],
         vec!["key", "list"],
         vec!["key", "census"],
+        vec!["job", "start", "rewrap"],
+        vec!["job", "watch", "rewrap"],
         vec!["key", "destroy", "1", "--yes"],
         vec!["token", "list"],
         vec!["audit", "tail"],

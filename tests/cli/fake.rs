@@ -3,7 +3,7 @@
 //! It keeps what the command line relies on (revisions, conditions, owners, order of events) and no other promise. Data and
 //! control plane share one port. All its times are the same.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
@@ -59,6 +59,7 @@ struct State {
     last_ttl: Option<i64>,
     tenants: BTreeMap<String, v1::Tenant>,
     keks: BTreeMap<String, Vec<v1::Kek>>,
+    jobs: BTreeMap<i32, VecDeque<v1::Job>>,
     tokens: u64,
     filter: Option<v1::AuditFilter>,
 }
@@ -132,6 +133,18 @@ impl Fake {
     /// The next put takes so long, and all others wait for it.
     pub fn stall_once(&self, span: Duration) {
         self.state().stall = Some(span);
+    }
+
+    /// From now on the job of this kind, of whatever tenant, is each of these in turn, and stays the last one. A look at it
+    /// goes on to the next.
+    pub fn job_will_be(&self, jobs: impl IntoIterator<Item = v1::Job>) {
+        let jobs: VecDeque<_> = jobs.into_iter().collect();
+        self.state().jobs.insert(jobs[0].kind, jobs);
+    }
+
+    /// Most sessions a second of the last job that was started.
+    pub fn last_rate(&self) -> Option<u32> {
+        self.state().jobs.values().flatten().map(|job| job.rate).next_back()
     }
 
     /// Loses all sessions.

@@ -17,6 +17,7 @@ mod dev_server;
 mod exit_codes;
 mod fake;
 mod help;
+mod jobs;
 mod keys;
 mod nouns;
 mod profile;

@@ -281,6 +281,7 @@ fn every_name_in_json_is_in_the_help_of_its_noun() {
         &["key", "census"],
         &["key", "destroy", "1", "--dry-run"],
         &["key", "disable", "1", "--dry-run"],
+        &["job", "start", "rewrap", "--watch"],
         &["token", "revoke", "ci", "--yes"],
         &["audit", "tail"],
         &["status"],

@@ -1,17 +1,19 @@
 //! The control plane's calls, against a service that answers them from a list of events and otherwise from thin air.
 
+use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures_util::{StreamExt, TryStreamExt};
 use strongroom::client::{
-    Admin, AuditSearch, AuditTail, ClientError, DestroyKek, KekState, NewToken, Scope, TenantState, Timestamp,
+    Admin, AuditSearch, AuditTail, ClientError, DestroyKek, ErrorReason, JobKind, JobState, JobWatch,
+    KekState, KekUse, NewToken, Retries, Scope, TenantState, Timestamp,
 };
 use strongroom::proto::v1;
 use strongroom::proto::v1::admin_service_server::AdminService;
 use tokio::sync::Notify;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Request, Response, Status};
+use tonic::{Code, Request, Response, Status};
 
 use crate::fake::Fake;
 
@@ -27,6 +29,9 @@ struct Known {
     broken: Notify,
     created: Mutex<Vec<v1::CreateTokenRequest>>,
     destroyed: Mutex<Vec<v1::DestroyKekRequest>>,
+    started: Mutex<Vec<v1::StartJobRequest>>,
+    /// What a look at a job brings, one after the other.
+    looks: Mutex<VecDeque<Result<v1::Job, Status>>>,
 }
 
 const WHEN: Option<prost_types::Timestamp> =
@@ -53,7 +58,26 @@ fn token(name: String, scopes: Vec<i32>, revoked: bool) -> v1::Token {
     v1::Token { name, scopes, tenants: vec!["demo".into()], create_time: WHEN, expire_time: WHEN, revoked }
 }
 
+fn job(state: v1::JobState, seen: u64) -> v1::Job {
+    let mut job = v1::Job {
+        uid: "uid".into(),
+        create_time: WHEN,
+        update_time: WHEN,
+        sessions_total: 9,
+        sessions_seen: seen,
+        before: vec![v1::KekUse { version: 1, sessions: 9 }],
+        ..v1::Job::default()
+    };
+    job.set_kind(v1::JobKind::Scrub);
+    job.set_state(state);
+    job
+}
+
 impl Control {
+    fn looks(&self, looks: impl IntoIterator<Item = Result<v1::Job, Status>>) {
+        self.0.looks.lock().unwrap().extend(looks);
+    }
+
     fn write(&self, sequences: std::ops::Range<u64>) {
         let line = |sequence| v1::AuditEvent {
             log: "log".into(),
@@ -191,6 +215,40 @@ impl AdminService for Control {
         Ok(Response::new(v1::CancelKekDestructionResponse { kek: Some(kek) }))
     }
 
+    async fn start_job(
+        &self,
+        request: Request<v1::StartJobRequest>,
+    ) -> Result<Response<v1::StartJobResponse>, Status> {
+        self.0.started.lock().unwrap().push(request.into_inner());
+        Ok(Response::new(v1::StartJobResponse { job: Some(job(v1::JobState::Running, 0)) }))
+    }
+
+    async fn get_job(&self, _: Request<v1::GetJobRequest>) -> Result<Response<v1::GetJobResponse>, Status> {
+        let look = self.0.looks.lock().unwrap().pop_front();
+        let job = look.unwrap_or_else(|| Err(Status::unavailable("nothing more")))?;
+        Ok(Response::new(v1::GetJobResponse { job: Some(job) }))
+    }
+
+    async fn list_jobs(
+        &self,
+        _: Request<v1::ListJobsRequest>,
+    ) -> Result<Response<v1::ListJobsResponse>, Status> {
+        let rewrap = v1::Job {
+            kind: v1::JobKind::Rewrap.into(),
+            end_time: WHEN,
+            rate: 7,
+            ..job(v1::JobState::Cancelled, 3)
+        };
+        Ok(Response::new(v1::ListJobsResponse { jobs: vec![rewrap, job(v1::JobState::Running, 0)] }))
+    }
+
+    async fn cancel_job(
+        &self,
+        _: Request<v1::CancelJobRequest>,
+    ) -> Result<Response<v1::CancelJobResponse>, Status> {
+        Ok(Response::new(v1::CancelJobResponse { job: None }))
+    }
+
     async fn create_token(
         &self,
         request: Request<v1::CreateTokenRequest>,
@@ -320,6 +378,105 @@ async fn a_version_that_makes_no_sense_is_malformed() {
     assert_eq!(what(admin.enable_kek("demo", 1).await.unwrap_err()), "key");
     assert_eq!(what(admin.disable_kek("demo", 1).await.unwrap_err()), "key state");
     assert_eq!(admin.cancel_kek_destruction("demo", 1).await.unwrap().destroy_time, None);
+}
+
+#[tokio::test]
+async fn a_job_goes_out_as_it_was_asked_for_and_is_read_with_its_times() {
+    let fake = Fake::start().await;
+    let admin = admin(&fake);
+    for rate in [None, Some(250)] {
+        let begun = admin.start_job("demo", JobKind::Scrub, rate).await.unwrap();
+        assert_eq!((begun.kind, begun.state, begun.end_time), (JobKind::Scrub, JobState::Running, None));
+        assert_eq!(
+            (begun.before.as_slice(), begun.rate),
+            ([KekUse { version: 1, sessions: 9 }].as_slice(), None)
+        );
+    }
+    let sent = fake.control.0.started.lock().unwrap().clone();
+    let asked = |at: usize| (sent[at].tenant.as_str(), sent[at].kind, sent[at].rate);
+    assert_eq!(asked(0), ("demo", v1::JobKind::Scrub as i32, 0));
+    assert_eq!(asked(1), ("demo", v1::JobKind::Scrub as i32, 250));
+    assert!(sent[0].request_id.len() == 36 && sent[0].request_id != sent[1].request_id);
+    let jobs = admin.jobs("demo").await.unwrap();
+    assert_eq!((jobs[0].kind, jobs[0].state, jobs[0].rate), (JobKind::Rewrap, JobState::Cancelled, Some(7)));
+    assert_eq!(jobs[0].end_time, Some(Timestamp::from_millis(1_790_000_000_000)));
+    assert_eq!((jobs.len(), jobs[1].kind), (2, JobKind::Scrub));
+}
+
+#[tokio::test]
+async fn a_job_that_makes_no_sense_is_malformed() {
+    let fake = Fake::start().await;
+    let admin = admin(&fake);
+    let running = || job(v1::JobState::Running, 0);
+    let backwards = Some(prost_types::Timestamp { seconds: -1, nanos: 0 });
+    for (answer, expected) in [
+        (v1::Job { kind: 99, ..running() }, "job kind"),
+        (v1::Job { state: 0, ..running() }, "job state"),
+        (v1::Job { update_time: None, ..running() }, "time"),
+        (v1::Job { end_time: backwards, ..running() }, "time"),
+    ] {
+        fake.control.looks([Ok(answer)]);
+        let error = admin.job("demo", JobKind::Scrub).await.unwrap_err();
+        assert!(matches!(error, ClientError::Malformed { what } if what == expected), "{error}");
+    }
+    let error = admin.cancel_job("demo", JobKind::Scrub).await.unwrap_err();
+    assert!(matches!(error, ClientError::Malformed { what: "job" }), "{error}");
+}
+
+const AT_ONCE: JobWatch = JobWatch { interval: Duration::ZERO, patience: Duration::from_secs(60) };
+
+#[tokio::test]
+async fn a_watch_asks_again_until_the_job_has_ended_and_no_longer() {
+    let fake = Fake::start().await;
+    let ends = job(v1::JobState::Done, 9);
+    fake.control.looks([Ok(job(v1::JobState::Running, 0)), Ok(job(v1::JobState::Running, 5)), Ok(ends)]);
+    fake.control.looks([Ok(job(v1::JobState::Running, 7))]);
+    let watch = admin(&fake).watch_job("demo", JobKind::Scrub, AT_ONCE);
+    let seen: Vec<_> = watch.map_ok(|job| job.sessions_seen).try_collect().await.unwrap();
+    assert_eq!(seen, [0, 5, 9]);
+    assert_eq!(fake.control.0.looks.lock().unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn a_watch_waits_between_two_questions() {
+    let fake = Fake::start().await;
+    fake.control.looks([Ok(job(v1::JobState::Running, 0)), Ok(job(v1::JobState::Done, 9))]);
+    let never = JobWatch { interval: Duration::MAX, ..AT_ONCE };
+    let mut watch = admin(&fake).watch_job("demo", JobKind::Scrub, never);
+    assert_eq!(watch.next().await.unwrap().unwrap().sessions_seen, 0);
+    assert!(tokio::time::timeout(Duration::from_millis(50), watch.next()).await.is_err());
+    assert_eq!(fake.control.0.looks.lock().unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn a_watch_goes_on_when_the_server_was_away() {
+    let fake = Fake::start().await;
+    let away = || Err(Status::unavailable("restarting"));
+    fake.control.looks([
+        Ok(job(v1::JobState::Running, 4)),
+        away(),
+        away(),
+        Ok(job(v1::JobState::Cancelled, 4)),
+    ]);
+    let admin = fake.builder().retries(Retries::none()).admin_endpoint(fake.endpoint());
+    let watch = admin.build().unwrap().admin().unwrap().watch_job("demo", JobKind::Scrub, AT_ONCE);
+    let states: Vec<_> = watch.map_ok(|job| job.state).try_collect().await.unwrap();
+    assert_eq!(states, [JobState::Running, JobState::Cancelled]);
+}
+
+#[tokio::test]
+async fn a_watch_ends_with_an_error_when_its_patience_is_over_or_nothing_can_get_better() {
+    let fake = Fake::start().await;
+    let admin = admin(&fake);
+    let ended = |patience| {
+        let watch = admin.watch_job("demo", JobKind::Scrub, JobWatch { patience, ..AT_ONCE });
+        async move { watch.try_collect::<Vec<_>>().await.unwrap_err() }
+    };
+    assert_eq!(ended(Duration::ZERO).await.code(), Code::Unavailable);
+    fake.control.looks([Err(Status::not_found("no job")), Ok(job(v1::JobState::Done, 9))]);
+    let error = ended(Duration::from_secs(60)).await;
+    assert_eq!((error.code(), error.reason()), (Code::NotFound, ErrorReason::Unspecified));
+    assert_eq!(fake.control.0.looks.lock().unwrap().len(), 1);
 }
 
 #[tokio::test]

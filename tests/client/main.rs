@@ -6,6 +6,7 @@ mod calls;
 mod control;
 mod failures;
 mod fake;
+mod jobs;
 mod keys;
 #[cfg(feature = "rmcp")]
 mod rmcp;

@@ -1,5 +1,6 @@
 //! The control plane of the fake.
 
+use std::collections::VecDeque;
 use std::pin::Pin;
 
 use strongroom::proto::v1;
@@ -92,6 +93,73 @@ impl State {
             Some(refusal) => Err(refusal),
             None => Ok(v1::DestroyKekResponse { kek: Some(kek), sessions }),
         }
+    }
+
+    fn census(&mut self, name: &str) -> Result<Vec<v1::KekUse>, Status> {
+        let mut keks = self.keks(name)?.clone();
+        keks.retain(|kek| kek.state() != v1::KekState::Destroyed);
+        let uses = keks
+            .iter()
+            .map(|kek| v1::KekUse { version: kek.version, sessions: self.sessions_of(kek.version) });
+        Ok(uses.collect())
+    }
+
+    /// Does the whole job, which then is running for one more look.
+    fn start_job(&mut self, request: &v1::StartJobRequest) -> Result<v1::Job, Status> {
+        let before = self.census(&request.tenant)?;
+        let running = |jobs: &VecDeque<v1::Job>| jobs[0].state() == v1::JobState::Running;
+        if self.jobs.get(&request.kind).is_some_and(running) {
+            return Err(refused(Code::AlreadyExists, "ALREADY_EXISTS", &[]));
+        }
+        let sessions = self.sessions.len() as u64;
+        let running = v1::Job {
+            uid: "00000000-0000-4000-8000-000000000002".to_owned(),
+            kind: request.kind,
+            state: v1::JobState::Running.into(),
+            create_time: time(),
+            update_time: time(),
+            rate: request.rate,
+            sessions_total: sessions,
+            before,
+            ..v1::Job::default()
+        };
+        if request.kind() == v1::JobKind::Rewrap {
+            let primary = self.tenant(&request.tenant)?.primary_kek_version;
+            self.sessions.values_mut().for_each(|session| session.kek_version = primary);
+        }
+        let ended = time().map(|at| prost_types::Timestamp { seconds: at.seconds + 2, ..at });
+        let done = v1::Job {
+            state: v1::JobState::Done.into(),
+            update_time: ended,
+            end_time: ended,
+            sessions_seen: sessions,
+            done: sessions,
+            after: self.census(&request.tenant)?,
+            ..running.clone()
+        };
+        self.jobs.insert(request.kind, VecDeque::from([running.clone(), running.clone(), done]));
+        self.look_at_job(request.kind)
+    }
+
+    fn look_at_job(&mut self, kind: i32) -> Result<v1::Job, Status> {
+        let missing = || refused(Code::NotFound, "JOB_NOT_FOUND", &[]);
+        let jobs = self.jobs.get_mut(&kind).ok_or_else(missing)?;
+        let job = jobs[0].clone();
+        if jobs.len() > 1 {
+            jobs.pop_front();
+        }
+        Ok(job)
+    }
+
+    fn cancel_job(&mut self, kind: i32) -> Result<v1::Job, Status> {
+        let mut job = self.look_at_job(kind)?;
+        if job.state() == v1::JobState::Running {
+            job.set_state(v1::JobState::Cancelled);
+            job.end_time = job.update_time;
+            job.after.clone_from(&job.before);
+            self.jobs.insert(kind, VecDeque::from([job.clone()]));
+        }
+        Ok(job)
     }
 }
 
@@ -228,12 +296,8 @@ impl AdminService for Service {
     ) -> Answer<v1::CountKekUseResponse> {
         let (mut state, request) = (self.0.lock().unwrap(), request.into_inner());
         state.begin("count_kek_use")?;
-        let mut keks = state.keks(&request.tenant)?.clone();
-        keks.retain(|kek| kek.state() != v1::KekState::Destroyed);
-        let uses = keks
-            .iter()
-            .map(|kek| v1::KekUse { version: kek.version, sessions: state.sessions_of(kek.version) });
-        answer(v1::CountKekUseResponse { uses: uses.collect() })
+        let uses = state.census(&request.tenant)?;
+        answer(v1::CountKekUseResponse { uses })
     }
 
     async fn destroy_kek(&self, request: Request<v1::DestroyKekRequest>) -> Answer<v1::DestroyKekResponse> {
@@ -252,6 +316,34 @@ impl AdminService for Service {
         let from = [v1::KekState::DestroyScheduled];
         let kek = state.change_kek(&request.tenant, request.version, &from, v1::KekState::Disabled)?;
         answer(v1::CancelKekDestructionResponse { kek: Some(kek) })
+    }
+
+    async fn start_job(&self, request: Request<v1::StartJobRequest>) -> Answer<v1::StartJobResponse> {
+        let (mut state, request) = (self.0.lock().unwrap(), request.into_inner());
+        state.begin("start_job")?;
+        answer(v1::StartJobResponse { job: Some(state.start_job(&request)?) })
+    }
+
+    async fn get_job(&self, request: Request<v1::GetJobRequest>) -> Answer<v1::GetJobResponse> {
+        let (mut state, request) = (self.0.lock().unwrap(), request.into_inner());
+        state.begin("get_job")?;
+        state.tenant(&request.tenant)?;
+        answer(v1::GetJobResponse { job: Some(state.look_at_job(request.kind)?) })
+    }
+
+    async fn list_jobs(&self, request: Request<v1::ListJobsRequest>) -> Answer<v1::ListJobsResponse> {
+        let (mut state, request) = (self.0.lock().unwrap(), request.into_inner());
+        state.begin("list_jobs")?;
+        state.tenant(&request.tenant)?;
+        let jobs = state.jobs.values().map(|jobs| jobs[0].clone()).collect();
+        answer(v1::ListJobsResponse { jobs })
+    }
+
+    async fn cancel_job(&self, request: Request<v1::CancelJobRequest>) -> Answer<v1::CancelJobResponse> {
+        let (mut state, request) = (self.0.lock().unwrap(), request.into_inner());
+        state.begin("cancel_job")?;
+        state.tenant(&request.tenant)?;
+        answer(v1::CancelJobResponse { job: Some(state.cancel_job(request.kind)?) })
     }
 
     async fn create_token(
