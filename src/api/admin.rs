@@ -9,13 +9,11 @@ use tonic::{Request, Response, Status};
 use super::call::{Call, Refusal};
 use super::follow::{Following, Pace};
 use super::{convert, parse};
-use crate::auth::{ManageTenants, Permit};
 use crate::model::{KekVersion, TenantState};
 use crate::proto::v1;
 use crate::proto::v1::admin_service_server::AdminService;
 use crate::service::{
-    Answer, AuditQuery, CreateToken, DestroyKek, Failure, KekUse, KekVerb, Operation, Repeat, Service,
-    TenantDescription,
+    Answer, AuditQuery, CreateToken, KekUse, KekVerb, Operation, Repeat, Service, TenantDescription,
 };
 
 /// Answers the calls of `AdminService`.
@@ -38,7 +36,7 @@ impl Admin {
         state: TenantState,
         repeat: Option<Repeat>,
     ) -> Result<Answer<TenantDescription>, Refusal> {
-        let permit = tenant_permit(call, name).await?;
+        let permit = call.tenant_permit(name).await?;
         Ok(self.service.set_tenant_state(&permit, state, repeat).await?)
     }
 
@@ -54,12 +52,6 @@ impl Admin {
         let answer = self.service.change_kek(&permit, KekVersion(version), verb, repeat).await?;
         Ok(answer.map(convert::kek))
     }
-}
-
-/// The right to manage one tenant, which only who may manage all of them has.
-async fn tenant_permit(call: &Call, name: &str) -> Result<Permit<ManageTenants>, Failure> {
-    call.permit_server::<ManageTenants>().await?;
-    call.permit(name).await
 }
 
 /// What a stream of answers is.
@@ -94,7 +86,7 @@ impl AdminService for Admin {
         let call = Call::begin(&self.service, &request, Operation::TenantRead)?;
         let message = request.into_inner();
         let outcome = async {
-            let permit = tenant_permit(&call, &message.name).await?;
+            let permit = call.tenant_permit(&message.name).await?;
             let answer = self.service.tenant(&permit).await?;
             Ok(answer.map(|found| v1::GetTenantResponse { tenant: Some(convert::tenant(found)) }))
         };
@@ -307,12 +299,7 @@ impl AdminService for Admin {
         let outcome = async {
             let permit = call.permit(&message.tenant).await?;
             let repeat = parse::repeat("DestroyKek", &message.request_id, &message)?;
-            let destroy = DestroyKek {
-                version: KekVersion(message.version),
-                grace: message.grace.map(|grace| parse::duration("grace", grace)).transpose()?,
-                expect_sessions: message.expect_sessions,
-                dry_run: message.dry_run,
-            };
+            let destroy = parse::destroy_kek(&message)?;
             let answer = match destroy.grace {
                 Some(grace) if grace.is_zero() => {
                     let now = call.permit(&message.tenant).await?;

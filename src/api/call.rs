@@ -6,7 +6,7 @@ use tonic::{Code, Request, Response, Status};
 
 use super::error::{refusal, stamp};
 use super::status::status;
-use crate::auth::{Action, Caller, Permit};
+use crate::auth::{Action, Caller, ManageTenants, Permit};
 use crate::model::View;
 use crate::proto::v1::ErrorReason;
 use crate::service::{Answer, Error, Failure, Operation, Reading, Receipt, Service};
@@ -57,6 +57,12 @@ impl Call {
 
     pub(super) async fn permit_server<A: Action>(&self) -> Result<Permit<A>, Failure> {
         self.service.permit_server(&self.caller).await
+    }
+
+    /// The right to manage one tenant, which only who may manage all of them has.
+    pub(super) async fn tenant_permit(&self, name: &str) -> Result<Permit<ManageTenants>, Failure> {
+        self.permit_server::<ManageTenants>().await?;
+        self.permit(name).await
     }
 
     /// A permit for the log of a tenant, or with an empty name for the server's own.

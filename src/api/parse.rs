@@ -7,13 +7,13 @@ use uuid::Uuid;
 
 use crate::model::limits::{AUDIT_FILTER_OPERATIONS, BATCH_ENTRIES, FOLLOW_MAX};
 use crate::model::{
-    ContentType, Duration, EntryKey, Expect, Labels, MutationExpiry, Owner, RequestId, Revision, Scope,
-    Scopes, SessionId, StreamName, TenantName, TenantSet, Timestamp, TokenName, View,
+    ContentType, Duration, EntryKey, Expect, KekVersion, Labels, MutationExpiry, Owner, RequestId, Revision,
+    Scope, Scopes, SessionId, StreamName, TenantName, TenantSet, Timestamp, TokenName, View,
 };
 use crate::proto::v1;
 use crate::service::{
-    DeleteEntry, Error, Filter, JobKind, OperationSet, Order, Outcome, OutcomeSet, PageRequest, Problem,
-    PutEntry, Repeat, SessionName, WriteEntry,
+    DeleteEntry, DestroyKek, Error, Filter, JobKind, OperationSet, Order, Outcome, OutcomeSet, PageRequest,
+    Problem, PutEntry, Repeat, SessionName, WriteEntry,
 };
 
 type Parsed<T> = Result<T, Error>;
@@ -207,6 +207,15 @@ pub(super) fn repeat(method: &'static str, id: &str, request: &impl Message) -> 
     // Maps are ordered, so that the same message has the same encoding.
     let encoded = zeroize::Zeroizing::new(request.encode_to_vec());
     Ok(Some(Repeat::new(RequestId(uuid.into_bytes()), method, &encoded)))
+}
+
+pub(super) fn destroy_kek(message: &v1::DestroyKekRequest) -> Parsed<DestroyKek> {
+    Ok(DestroyKek {
+        version: KekVersion(message.version),
+        grace: message.grace.map(|grace| duration("grace", grace)).transpose()?,
+        expect_sessions: message.expect_sessions,
+        dry_run: message.dry_run,
+    })
 }
 
 pub(super) fn job_kind(kind: i32) -> Parsed<JobKind> {

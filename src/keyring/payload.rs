@@ -33,7 +33,7 @@ struct StoredTenant<'a, V> {
 }
 
 /// What the second version has behind the rest; zeros unless versions are made by themselves.
-#[derive(Default, Serialize, Deserialize)]
+#[derive(Clone, Copy, Default, Serialize, Deserialize)]
 struct RotationV2 {
     every_ms: u64,
     next_ms: u64,
@@ -169,7 +169,7 @@ impl From<Option<Rotation>> for RotationV2 {
 }
 
 impl RotationV2 {
-    fn check(&self) -> Option<Rotation> {
+    fn check(self) -> Option<Rotation> {
         let (every, next) = (Duration::from_millis(self.every_ms), Timestamp::from_millis(self.next_ms));
         (self.every_ms != 0).then_some(Rotation { every, next })
     }

@@ -167,8 +167,8 @@ async fn whoever_is_second_between_a_rewrap_and_a_change_of_its_session_loses_no
         let idle_ttl = Some(seconds(1000));
         let update = v1::UpdateSessionRequest { idle_ttl, ..update(&made[0]) };
         let mut app = site.app();
-        let change = async { drop(answered(app.update_session(update).await)) };
-        let rewrap = async { drop(site.world().jobs.round().await.unwrap()) };
+        let change = Box::pin(async { drop(answered(app.update_session(update).await)) });
+        let rewrap = async { assert_eq!(site.world().jobs.round().await.unwrap().working, 1) };
         if rewrap_first {
             site.world().together(rewrap, change).await;
         } else {
@@ -192,7 +192,7 @@ async fn nothing_is_wrapped_under_a_version_that_was_retired_meanwhile() {
     assert_eq!(uses(&site).await, [(1, 0), (2, 1)], "a session that was created");
     rotate(&site).await;
     answered(site.admin().start_job(start(&site, REWRAP)).await);
-    let rewrap = async { drop(site.world().jobs.round().await.unwrap()) };
+    let rewrap = async { assert_eq!(site.world().jobs.round().await.unwrap().working, 1) };
     site.world().together(rotation(), rewrap).await;
     assert_eq!(uses(&site).await, [(1, 0), (2, 1), (3, 0), (4, 0)], "a session that was rewrapped");
     site.world().work().await;
@@ -246,8 +246,9 @@ async fn a_scrub_finds_every_record_that_does_not_open() {
         .filter(|(key, _)| key.within_session() == [0])
         .count();
     // What is behind a session that does not open cannot be looked at.
-    assert!(found.failed as usize <= damaged && found.failed as usize >= damaged - sessions_damaged);
-    assert!(!found.failed_sessions.is_empty() && found.failed > 5, "{}", found.failed);
+    let failed = usize::try_from(found.failed).unwrap();
+    assert!(failed <= damaged && failed >= damaged - sessions_damaged);
+    assert!(!found.failed_sessions.is_empty() && failed > 5, "{failed}");
     assert!(site.world().service.counts().integrity_failures > 0);
 }
 

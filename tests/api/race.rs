@@ -208,6 +208,7 @@ async fn race(seed: u64) {
     assert_eq!(gone, lost, "seed {seed}");
 }
 
+#[expect(clippy::disallowed_methods, reason = "how long to try is asked for in the environment")]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_session_is_lost_but_those_that_a_destruction_was_told_of() {
     let variable = |name: &str| std::env::var(name).ok().map(|value| value.parse::<u64>().unwrap());
