@@ -285,10 +285,40 @@ impl<'a> Planting<'a> {
         self.good::<v1::RotateKekResponse>("RotateKek", rotate).await;
         let list = v1::ListKeksRequest { tenant: name.clone(), ..Default::default() };
         self.good::<v1::ListKeksResponse>("ListKeks", list).await;
+        self.keys(&name).await;
         let suspend = v1::SuspendTenantRequest { name: name.clone(), ..Default::default() };
         self.good::<v1::SuspendTenantResponse>("SuspendTenant", suspend).await;
         let resume = v1::ResumeTenantRequest { name, ..Default::default() };
         self.good::<v1::ResumeTenantResponse>("ResumeTenant", resume).await;
+    }
+
+    /// Versions of a tenant's key, of which the second is the primary, and jobs.
+    async fn keys(&mut self, name: &str) {
+        let tenant = || name.to_owned();
+        let kind = v1::JobKind::Rewrap.into();
+        let period = Some(prost_types::Duration { seconds: 30 * 24 * 3600, nanos: 0 });
+        let set = v1::SetKekRotationRequest { tenant: tenant(), period, ..Default::default() };
+        self.good::<v1::SetKekRotationResponse>("SetKekRotation", set).await;
+        let get = v1::GetKekRequest { tenant: tenant(), version: 1 };
+        self.good::<v1::GetKekResponse>("GetKek", get).await;
+        let promote = v1::PromoteKekRequest { tenant: tenant(), version: 1, ..Default::default() };
+        self.good::<v1::PromoteKekResponse>("PromoteKek", promote).await;
+        let disable = v1::DisableKekRequest { tenant: tenant(), version: 2, ..Default::default() };
+        self.good::<v1::DisableKekResponse>("DisableKek", disable).await;
+        let enable = v1::EnableKekRequest { tenant: tenant(), version: 2, ..Default::default() };
+        self.good::<v1::EnableKekResponse>("EnableKek", enable).await;
+        let count = v1::CountKekUseRequest { tenant: tenant() };
+        self.good::<v1::CountKekUseResponse>("CountKekUse", count).await;
+        let destroy = v1::DestroyKekRequest { tenant: tenant(), version: 2, ..Default::default() };
+        self.good::<v1::DestroyKekResponse>("DestroyKek", destroy).await;
+        let cancel = v1::CancelKekDestructionRequest { tenant: tenant(), version: 2, ..Default::default() };
+        self.good::<v1::CancelKekDestructionResponse>("CancelKekDestruction", cancel).await;
+        let start = v1::StartJobRequest { tenant: tenant(), kind, ..Default::default() };
+        self.good::<v1::StartJobResponse>("StartJob", start).await;
+        self.good::<v1::GetJobResponse>("GetJob", v1::GetJobRequest { tenant: tenant(), kind }).await;
+        self.good::<v1::ListJobsResponse>("ListJobs", v1::ListJobsRequest { tenant: tenant() }).await;
+        self.good::<v1::CancelJobResponse>("CancelJob", v1::CancelJobRequest { tenant: tenant(), kind })
+            .await;
     }
 
     async fn tokens(&mut self) {
