@@ -5,51 +5,11 @@ use std::sync::Arc;
 use bytes::{BufMut as _, Bytes, BytesMut};
 use http::uri::PathAndQuery;
 use strongroom::proto::v1;
-use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
-use tonic::{Code, Status};
+use tonic::Code;
 
 use crate::requests::{create, new_put, put, put_of, read, seconds};
 use crate::site::Site;
-use crate::support::{Daemon, Login, Refusal, answered, soon};
-
-/// Sends messages as they are and takes them as they come.
-#[derive(Clone, Copy, Default)]
-struct Raw;
-
-impl Codec for Raw {
-    type Encode = Bytes;
-    type Decode = Bytes;
-    type Encoder = Self;
-    type Decoder = Self;
-
-    fn encoder(&mut self) -> Self {
-        Self
-    }
-
-    fn decoder(&mut self) -> Self {
-        Self
-    }
-}
-
-impl Encoder for Raw {
-    type Item = Bytes;
-    type Error = Status;
-
-    fn encode(&mut self, item: Bytes, out: &mut EncodeBuf<'_>) -> Result<(), Status> {
-        out.put(item);
-        Ok(())
-    }
-}
-
-impl Decoder for Raw {
-    type Item = Bytes;
-    type Error = Status;
-
-    fn decode(&mut self, from: &mut DecodeBuf<'_>) -> Result<Option<Bytes>, Status> {
-        use bytes::Buf as _;
-        Ok(Some(from.copy_to_bytes(from.remaining())))
-    }
-}
+use crate::support::{Daemon, Login, Raw, Refusal, answered, soon};
 
 /// Calls a method of the data plane with bytes instead of a message.
 async fn call(daemon: &Daemon, method: &str, message: Bytes) -> Result<Bytes, Refusal> {

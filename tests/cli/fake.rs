@@ -115,6 +115,17 @@ impl Fake {
         self.dir.path()
     }
 
+    /// One with a tenant `demo` whose key has two versions: 1, which wraps `sessions` sessions, and the primary.
+    pub fn rotated(sessions: usize) -> Self {
+        let fake = Self::start();
+        strongroom(fake.dir(), ["tenant", "create", "demo"]).ok();
+        for _ in 0..sessions {
+            fake.session();
+        }
+        strongroom(fake.dir(), ["key", "rotate"]).ok();
+        fake
+    }
+
     /// Creates a session and returns its handle.
     pub fn session(&self) -> String {
         let run = strongroom(self.dir(), ["session", "create", "--output", "json"]).ok();

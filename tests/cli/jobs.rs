@@ -12,17 +12,6 @@ use crate::fake::{self, Fake};
 
 const UID: &str = "00000000-0000-4000-8000-000000000002";
 
-/// A tenant `demo` whose key has two versions: 1, which wraps `sessions` sessions, and the primary.
-fn rotated(sessions: usize) -> Fake {
-    let fake = Fake::start();
-    strongroom(fake.dir(), ["tenant", "create", "demo"]).ok();
-    for _ in 0..sessions {
-        fake.session();
-    }
-    strongroom(fake.dir(), ["key", "rotate"]).ok();
-    fake
-}
-
 fn job(fake: &Fake, words: &[&str]) -> Run {
     strongroom(fake.dir(), ["job"].iter().chain(words))
 }
@@ -57,7 +46,7 @@ fn damaged(kind: JobKind, failed: u64) -> v1::Job {
 
 #[test]
 fn a_job_is_shown_with_its_rate_and_what_is_left() {
-    let fake = rotated(0);
+    let fake = Fake::rotated(0);
     fake.job_will_be([at(JobKind::Rewrap, JobState::Running, 100, 4)]);
     let expected = "\
 kind             rewrap
@@ -91,7 +80,7 @@ uid              00000000-0000-4000-8000-000000000002
 
 #[test]
 fn the_latest_job_of_each_kind_is_listed() {
-    let fake = rotated(0);
+    let fake = Fake::rotated(0);
     assert_eq!(job(&fake, &["list", "--output", "json"]).ok().json(), json!([]));
     fake.job_will_be([at(JobKind::Rewrap, JobState::Done, 300, 120)]);
     fake.job_will_be([at(JobKind::Scrub, JobState::Running, 0, 0)]);
@@ -108,7 +97,7 @@ scrub   running  0 of 300    0     0       -      -     0s       2026-07-01T12:0
 
 #[test]
 fn a_started_job_says_how_it_is_watched() {
-    let fake = rotated(2);
+    let fake = Fake::rotated(2);
     let run = job(&fake, &["start", "rewrap", "--rate", "7", "--output", "json"]).ok();
     let started = run.json();
     assert_eq!((&started["state"], &started["rate_limit"]), (&json!("running"), &json!(7)));
@@ -125,7 +114,7 @@ fn a_started_job_says_how_it_is_watched() {
 
 #[test]
 fn a_started_job_is_watched_to_its_end_at_once() {
-    let fake = rotated(3);
+    let fake = Fake::rotated(3);
     let run = job(&fake, &["start", "rewrap", "--watch"]).ok();
     assert_eq!(run.err, "rewrap: 0 of 3 sessions\n");
     for line in [
@@ -145,7 +134,7 @@ fn a_started_job_is_watched_to_its_end_at_once() {
 
 #[test]
 fn a_second_job_of_a_kind_is_refused_with_what_to_do() {
-    let fake = rotated(0);
+    let fake = Fake::rotated(0);
     fake.job_will_be([at(JobKind::Scrub, JobState::Running, 1, 1)]);
     let run = job(&fake, &["start", "scrub", "--watch"]).fails(1);
     let expected = "error: nothing was done: a scrub of the tenant demo works already\n\
@@ -158,7 +147,7 @@ fn a_second_job_of_a_kind_is_refused_with_what_to_do() {
 
 #[test]
 fn a_watch_shows_how_far_it_is_and_then_the_job_as_it_ended() {
-    let fake = rotated(0);
+    let fake = Fake::rotated(0);
     let steps =
         || [at(JobKind::Rewrap, JobState::Running, 100, 4), at(JobKind::Rewrap, JobState::Done, 300, 12)];
     fake.job_will_be(steps());
@@ -174,7 +163,7 @@ fn a_watch_shows_how_far_it_is_and_then_the_job_as_it_ended() {
 
 #[test]
 fn at_a_terminal_a_watch_draws_a_bar() {
-    let fake = rotated(0);
+    let fake = Fake::rotated(0);
     let running = || at(JobKind::Rewrap, JobState::Running, 150, 4);
     fake.job_will_be([running(), running(), at(JobKind::Rewrap, JobState::Done, 300, 12)]);
     let run = strongroom_at_terminal(fake.dir(), ["job", "watch", "rewrap"], "").ok();
@@ -185,7 +174,7 @@ fn at_a_terminal_a_watch_draws_a_bar() {
 
 #[test]
 fn a_watch_of_what_has_ended_ends_at_once() {
-    let fake = rotated(0);
+    let fake = Fake::rotated(0);
     fake.job_will_be([at(JobKind::Rewrap, JobState::Cancelled, 100, 4)]);
     let run = job(&fake, &["watch", "rewrap"]).ok();
     assert_eq!(run.err, "It was cancelled before it came to the end.\n");
@@ -195,7 +184,7 @@ fn a_watch_of_what_has_ended_ends_at_once() {
 
 #[test]
 fn a_watch_returns_1_for_sessions_that_a_rewrap_could_not_open_and_5_for_records_of_a_scrub() {
-    let fake = rotated(0);
+    let fake = Fake::rotated(0);
     for (kind, code, error) in [
         (
             JobKind::Rewrap,
@@ -224,7 +213,7 @@ fn a_watch_returns_1_for_sessions_that_a_rewrap_could_not_open_and_5_for_records
 
 #[test]
 fn a_job_is_cancelled_where_it_is() {
-    let fake = rotated(0);
+    let fake = Fake::rotated(0);
     fake.job_will_be([at(JobKind::Scrub, JobState::Running, 100, 4)]);
     let run = job(&fake, &["cancel", "scrub"]).ok();
     assert!(run.text().contains("state            cancelled\nsessions         100 of 300\n"), "{run:?}");
@@ -234,7 +223,7 @@ fn a_job_is_cancelled_where_it_is() {
 
 #[test]
 fn a_job_that_never_was_is_3_for_each_verb() {
-    let fake = rotated(0);
+    let fake = Fake::rotated(0);
     for verb in ["status", "watch", "cancel"] {
         let run = job(&fake, &[verb, "rewrap"]).fails(3);
         assert!(run.err.contains("JOB_NOT_FOUND"), "{verb}: {run:?}");
@@ -244,7 +233,7 @@ fn a_job_that_never_was_is_3_for_each_verb() {
 
 #[test]
 fn each_verb_passes_on_what_the_server_refuses() {
-    let fake = rotated(0);
+    let fake = Fake::rotated(0);
     for (method, words) in [
         ("start_job", &["start", "rewrap"][..]),
         ("list_jobs", &["list"]),
@@ -263,7 +252,7 @@ fn each_verb_passes_on_what_the_server_refuses() {
 
 #[test]
 fn a_watch_of_a_server_that_is_away_ends_when_its_patience_is_over() {
-    let fake = rotated(0);
+    let fake = Fake::rotated(0);
     fake.job_will_be([at(JobKind::Scrub, JobState::Running, 1, 1)]);
     fake.refuse("get_job", Status::unavailable("restarting"));
     let begun = Instant::now();

@@ -13,17 +13,6 @@ const DAY_LATER: &str = "2026-07-02T12:00:00.000Z";
 const HORIZON: &str = "copies of the wrapped key in backups and in old storage segments stay openable by whoever holds \
                        the root key, until the root epoch is rolled and its old key destroyed";
 
-/// A tenant `demo` whose key has two versions: 1, which wraps `sessions` sessions, and the primary.
-fn rotated(sessions: usize) -> Fake {
-    let fake = Fake::start();
-    strongroom(fake.dir(), ["tenant", "create", "demo"]).ok();
-    for _ in 0..sessions {
-        fake.session();
-    }
-    strongroom(fake.dir(), ["key", "rotate"]).ok();
-    fake
-}
-
 fn key(fake: &Fake, words: &[&str]) -> Run {
     strongroom(fake.dir(), ["key"].iter().chain(words))
 }
@@ -36,7 +25,7 @@ fn states(fake: &Fake) -> Vec<String> {
 
 #[test]
 fn versions_are_listed_with_the_time_of_their_destruction() {
-    let fake = rotated(0);
+    let fake = Fake::rotated(0);
     key(&fake, &["destroy", "1", "--yes"]).ok();
     let expected = "\
 VERSION  STATE              CREATED                   STATE SINCE               DESTRUCTION
@@ -64,7 +53,7 @@ destruction  -
 
 #[test]
 fn a_version_waits_until_it_is_promoted_and_is_disabled_and_enabled() {
-    let fake = rotated(0);
+    let fake = Fake::rotated(0);
     let made = key(&fake, &["rotate", "--pending", "--output", "json"]).ok().json();
     assert_eq!((&made["version"], &made["state"]), (&json!(3), &json!("pending")));
     assert_eq!(states(&fake), ["enabled", "primary", "pending"]);
@@ -82,7 +71,7 @@ fn a_version_waits_until_it_is_promoted_and_is_disabled_and_enabled() {
 
 #[test]
 fn a_key_rotates_by_itself_or_not() {
-    let fake = rotated(0);
+    let fake = Fake::rotated(0);
     assert!(key(&fake, &["auto-rotate", "--every", "30d"]).ok().text().contains("30days"));
     let on = key(&fake, &["auto-rotate", "--every", "30d", "--output", "json"]).ok().json();
     assert_eq!(on["period_seconds"], json!(30 * 86_400));
@@ -93,7 +82,7 @@ fn a_key_rotates_by_itself_or_not() {
 
 #[test]
 fn a_census_counts_the_sessions_of_each_version() {
-    let fake = rotated(2);
+    let fake = Fake::rotated(2);
     fake.session();
     assert_eq!(key(&fake, &["census"]).ok().text(), "VERSION  SESSIONS\n1        2\n2        1\n");
     let expected = json!([{"version": 1, "sessions": 2}, {"version": 2, "sessions": 1}]);
@@ -104,7 +93,7 @@ fn a_census_counts_the_sessions_of_each_version() {
 
 #[test]
 fn a_disabling_is_counted_before_it_is_done() {
-    let fake = rotated(1);
+    let fake = Fake::rotated(1);
     let run = key(&fake, &["disable", "1", "--dry-run"]).ok();
     assert_eq!(run.text(), "version   1\nstate     enabled\nsessions  1\n");
     let effect = "Nothing was changed: 1 session would become unreadable until it is enabled again.\n";
@@ -119,7 +108,7 @@ fn a_disabling_is_counted_before_it_is_done() {
 
 #[test]
 fn a_dry_run_says_exactly_what_would_be_lost_and_changes_nothing() {
-    let fake = rotated(3);
+    let fake = Fake::rotated(3);
     let run = key(&fake, &["destroy", "1", "--dry-run"]).ok();
     let expected = format!(
         "tenant            demo\nversion           1\nstate             enabled\nsessions lost     3\n\
@@ -145,7 +134,7 @@ fn a_dry_run_says_exactly_what_would_be_lost_and_changes_nothing() {
 
 #[test]
 fn a_dry_run_goes_without_the_state_when_the_token_may_not_see_it() {
-    let fake = rotated(0);
+    let fake = Fake::rotated(0);
     fake.refuse("get_kek", fake::permission_denied());
     let run = key(&fake, &["destroy", "1", "--dry-run", "--output", "json"]).ok().json();
     assert_eq!((&run["state"], &run["sessions"]), (&json!(null), &json!(0)));
@@ -155,7 +144,7 @@ fn a_dry_run_goes_without_the_state_when_the_token_may_not_see_it() {
 
 #[test]
 fn a_destruction_says_until_when_and_how_it_is_taken_back() {
-    let fake = rotated(0);
+    let fake = Fake::rotated(0);
     let run = key(&fake, &["destroy", "1", "--yes", "--output", "json"]).ok();
     let expected = json!({
         "tenant": "demo", "version": 1, "state": "destroy-scheduled", "sessions": 0, "irrevocable": WEEK_LATER,
@@ -175,7 +164,7 @@ fn a_destruction_says_until_when_and_how_it_is_taken_back() {
 
 #[test]
 fn the_grace_is_a_week_unless_another_one_or_none_is_given() {
-    let fake = rotated(0);
+    let fake = Fake::rotated(0);
     for (words, grace, state) in [
         (&[][..], None, "destroy-scheduled"),
         (&["--grace", "24h"], Some(86_400), "destroy-scheduled"),
@@ -194,7 +183,7 @@ fn the_grace_is_a_week_unless_another_one_or_none_is_given() {
 
 #[test]
 fn a_version_with_sessions_is_destroyed_only_with_their_exact_number() {
-    let fake = rotated(2);
+    let fake = Fake::rotated(2);
     let refused = key(&fake, &["destroy", "1", "--yes"]).fails(1);
     let hint = "hint: 2 sessions would be lost: rewrap them first, or accept that with --force --sessions 2";
     assert!(refused.err.contains("KEY_IN_USE") && refused.err.contains(hint), "{refused:?}");
@@ -209,7 +198,7 @@ fn a_version_with_sessions_is_destroyed_only_with_their_exact_number() {
 
 #[test]
 fn at_a_terminal_the_name_of_the_version_must_be_typed() {
-    let fake = rotated(1);
+    let fake = Fake::rotated(1);
     let words = ["key", "destroy", "1", "--force", "--sessions", "1"];
     for typed in ["\n", "demo\n", "1\n", "demo/2\n", "y\n", "yes\n", "\u{4}"] {
         let run = strongroom_at_terminal(fake.dir(), words, typed).fails(1);
@@ -230,7 +219,7 @@ fn at_a_terminal_the_name_of_the_version_must_be_typed() {
 
 #[test]
 fn at_a_terminal_nobody_is_asked_about_what_would_be_refused() {
-    let fake = rotated(2);
+    let fake = Fake::rotated(2);
     let run = strongroom_at_terminal(fake.dir(), ["key", "destroy", "1"], "demo/1\n").fails(1);
     assert!(run.err.contains("hint: 2 sessions would be lost"), "{run:?}");
     assert!(run.err.contains("the number of sessions that would be lost with version 1 is 2"), "{run:?}");
@@ -243,7 +232,7 @@ fn at_a_terminal_nobody_is_asked_about_what_would_be_refused() {
 
 #[test]
 fn without_a_terminal_a_destruction_needs_yes_and_asks_the_server_nothing() {
-    let fake = rotated(0);
+    let fake = Fake::rotated(0);
     let calls = fake.calls();
     let run = strongroom_with(fake.dir(), ["key", "destroy", "1"], b"demo/1\n").fails(1);
     assert!(run.err.contains("hint: give --yes"), "{run:?}");
@@ -253,7 +242,7 @@ fn without_a_terminal_a_destruction_needs_yes_and_asks_the_server_nothing() {
 
 #[test]
 fn words_that_do_not_go_together_are_2_and_nothing_is_sent() {
-    let fake = rotated(0);
+    let fake = Fake::rotated(0);
     let calls = fake.calls();
     for words in [
         &["promote"][..],
@@ -272,7 +261,7 @@ fn words_that_do_not_go_together_are_2_and_nothing_is_sent() {
 
 #[test]
 fn a_version_in_the_wrong_state_is_refused_with_what_to_do() {
-    let fake = rotated(0);
+    let fake = Fake::rotated(0);
     for (words, hint) in [
         (&["disable", "2"][..], "promote another version first"),
         (&["destroy", "2", "--yes"], "promote another version first"),
@@ -300,7 +289,7 @@ fn a_version_in_the_wrong_state_is_refused_with_what_to_do() {
 
 #[test]
 fn a_version_that_does_not_exist_is_3_for_each_verb() {
-    let fake = rotated(0);
+    let fake = Fake::rotated(0);
     for words in [
         &["describe", "9"][..],
         &["promote", "9"],
@@ -319,7 +308,7 @@ fn a_version_that_does_not_exist_is_3_for_each_verb() {
 
 #[test]
 fn each_verb_passes_on_what_the_server_refuses() {
-    let fake = rotated(0);
+    let fake = Fake::rotated(0);
     for (method, words) in [
         ("list_keks", &["list"][..]),
         ("get_kek", &["describe", "1"]),

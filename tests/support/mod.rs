@@ -7,10 +7,12 @@
 
 mod daemon;
 mod inside;
+mod raw;
 mod wire;
 
 pub use daemon::{Daemon, Login};
 pub use inside::{BEGIN, FakeClock, Inside, SeededEntropy};
+pub use raw::Raw;
 pub use wire::{Context, Control, Refusal, Stamp, answered, refused, stamp};
 
 use std::time::Duration;
