@@ -1,0 +1,56 @@
+//! Calls about access logs.
+
+use std::sync::Arc;
+
+use tonic::{Request, Response, Status};
+
+use super::Streamed;
+use crate::api::call::{Call, Refusal};
+use crate::api::follow::{Following, Pace};
+use crate::api::{convert, parse};
+use crate::proto::v1;
+use crate::service::{AuditQuery, Operation, Service};
+
+pub(super) async fn search(
+    service: &Arc<Service>,
+    request: Request<v1::SearchAuditRequest>,
+) -> Result<Response<v1::SearchAuditResponse>, Status> {
+    let call = Call::begin(service, &request, Operation::AuditSearch)?;
+    let message = request.into_inner();
+    let outcome = async {
+        let permit = call.permit_log(&message.tenant).await?;
+        let query = AuditQuery {
+            filter: parse::filter(message.filter)?,
+            order: parse::order(message.order)?,
+            page: parse::page(message.page_size, message.page_token),
+        };
+        let answer = service.search_audit(&permit, &query).await?;
+        Ok(answer.map(|page| {
+            let events = page.lines.into_iter().map(|line| convert::audit_event(&page.log, line));
+            v1::SearchAuditResponse { events: events.collect(), next_page_token: page.next }
+        }))
+    };
+    let outcome = outcome.await;
+    call.finish(outcome).await
+}
+
+pub(super) async fn tail(
+    service: &Arc<Service>,
+    request: Request<v1::TailAuditRequest>,
+) -> Result<Response<Streamed<v1::TailAuditResponse>>, Status> {
+    let call = Call::begin(service, &request, Operation::AuditTail)?;
+    let extensions = request.extensions().clone();
+    let message = request.into_inner();
+    let prepared = async {
+        let permit = call.permit_log(&message.tenant).await?;
+        let filter = parse::filter(message.filter)?;
+        let pace = Pace::new(message.follow, parse::follow(message.max_duration)?, &call, &extensions);
+        let backlog = usize::try_from(message.backlog).unwrap_or(usize::MAX);
+        Ok::<_, Refusal>((service.tail_audit(permit, backlog, filter).await?, pace))
+    };
+    let (tail, pace) = match prepared.await {
+        Ok(prepared) => prepared,
+        Err(refused) => return Err(call.refused(refused).await),
+    };
+    Following::audit(tail).respond(call, pace).await
+}
