@@ -107,10 +107,3 @@ impl Call {
         self.caller.principal.expires().since(self.service.now())
     }
 }
-
-impl<T> Answer<T> {
-    /// The same answer in another form.
-    pub(super) fn map<U>(self, convert: impl FnOnce(T) -> U) -> Answer<U> {
-        Answer { value: convert(self.value), receipt: self.receipt }
-    }
-}

@@ -200,12 +200,12 @@ impl Service {
         pending: bool,
         repeat: Option<Repeat>,
     ) -> Result<Answer<KekDescription>, Failure> {
-        self.alter_version(permit, Operation::KeyRotate, None, repeat, |tenant, now| {
+        let altered = self.alter_key(permit, Operation::KeyRotate, None, repeat, |tenant, now| {
             self.may_make_keys()?;
             let (row, version) = self.keyring.add_kek(tenant, !pending, now)?;
             Ok(Altered::new(row, version))
-        })
-        .await
+        });
+        Ok(altered.await?.map(|(kek, _)| kek))
     }
 
     /// Changes the state of a version. To do what is done already is no error.
@@ -219,10 +219,10 @@ impl Service {
         verb: KekVerb,
         repeat: Option<Repeat>,
     ) -> Result<Answer<KekDescription>, Failure> {
-        self.alter_version(permit, verb.operation(), Some(version), repeat, |tenant, now| {
+        let altered = self.alter_key(permit, verb.operation(), Some(version), repeat, |tenant, now| {
             Ok(Altered::new(self.keyring.change_kek(tenant, version, verb.change(), now)?, version))
-        })
-        .await
+        });
+        Ok(altered.await?.map(|(kek, _)| kek))
     }
 
     /// Makes a version useless at once and destroys it when its grace is over.
@@ -237,14 +237,14 @@ impl Service {
         repeat: Option<Repeat>,
     ) -> Result<Answer<KekDescription>, Failure> {
         let version = destroy.version;
-        self.alter_version(permit, Operation::KeySchedule, Some(version), repeat, |tenant, now| {
+        let altered = self.alter_key(permit, Operation::KeySchedule, Some(version), repeat, |tenant, now| {
             let grace = destroy.grace.unwrap_or(KEY_GRACE_DEFAULT);
             GRACE.span(grace)?;
             let at = now.after(grace);
             let row = self.keyring.change_kek(tenant, version, KekChange::Schedule(at), now)?;
             Ok(Altered::new(row, version).killing(destroy))
-        })
-        .await
+        });
+        Ok(altered.await?.map(|(kek, _)| kek))
     }
 
     /// Destroys a version at once: there is no way back.
@@ -259,11 +259,11 @@ impl Service {
         repeat: Option<Repeat>,
     ) -> Result<Answer<KekDescription>, Failure> {
         let version = destroy.version;
-        self.alter_version(permit, Operation::KeyDestroy, Some(version), repeat, |tenant, now| {
+        let altered = self.alter_key(permit, Operation::KeyDestroy, Some(version), repeat, |tenant, now| {
             let row = self.keyring.change_kek(tenant, version, KekChange::Destroy, now)?;
             Ok(Altered::new(row, version).killing(destroy))
-        })
-        .await
+        });
+        Ok(altered.await?.map(|(kek, _)| kek))
     }
 
     /// Counts the sessions that each version wraps, those among them that have ended and are not swept yet.
@@ -295,8 +295,7 @@ impl Service {
             every.map_or(Ok(()), |every| PERIOD.span(every))?;
             Ok(Altered::new(self.keyring.set_rotation(tenant, every, now)?, tenant.primary()))
         });
-        let Answer { value: (_, tenant), receipt } = altered.await?;
-        Ok(Answer { value: tenant, receipt })
+        Ok(altered.await?.map(|(_, tenant)| tenant))
     }
 
     /// Does what is due with a tenant's key: destroys a version whose grace is over, or makes a new primary. Says whether
@@ -315,12 +314,7 @@ impl Service {
             }
             (None, _) => return Ok(false),
         };
-        let key = tenant.row_key().clone();
-        let after = self.keyring.preview_tenant(&key, &changed)?;
-        let mut batch = Batch::default();
-        batch.expect.push((key.clone(), RowExpect::unchanged(Some(&row))));
-        batch.put.push((key, changed));
-        reindex(&tenant, &after, &mut batch);
+        let (batch, _) = self.tenant_change(&tenant, &row, changed)?;
         let mut attempt = self.own_attempt(&tenant, operation);
         attempt.event.kek = Some(version);
         let forgetting = dead.is_some().then(|| self.forgetting(&tenant));
@@ -342,19 +336,6 @@ impl Service {
             }
         }
         Ok(uses.into_iter().map(|(version, sessions)| KekUse { version, sessions }).collect())
-    }
-
-    async fn alter_version<A: Action>(
-        &self,
-        permit: &Permit<A>,
-        operation: Operation,
-        version: Option<KekVersion>,
-        repeat: Option<Repeat>,
-        alter: impl Fn(&Tenant, Timestamp) -> Result<Altered, Error>,
-    ) -> Result<Answer<KekDescription>, Failure> {
-        let altered = self.alter_key(permit, operation, version, repeat, alter).await?;
-        let Answer { value: (kek, _), receipt } = altered;
-        Ok(Answer { value: kek, receipt })
     }
 
     /// Changes a tenant's key; gives the version that this was about, and the tenant.
@@ -386,10 +367,9 @@ impl Service {
             let now = (KekDescription { sessions: given.sessions, ..now }, TenantDescription::new(&tenant));
             return Ok((now, attempt.record().await?));
         }
-        let key = tenant.row_key().clone();
         let altered = alter(&tenant, self.clock.now())?;
         attempt.event.kek = Some(altered.version);
-        let after = self.keyring.preview_tenant(&key, &altered.row)?;
+        let (mut batch, after) = self.tenant_change(&tenant, &row, altered.row)?;
         let mut description = describe(&after, altered.version)?;
         if let Some(expected) = altered.dying {
             // Only the primary wraps what is new, and this is not the primary, nor becomes it before the commit: so the
@@ -405,10 +385,6 @@ impl Service {
         if altered.dry_run {
             return Ok(((description, TenantDescription::new(&tenant)), attempt.record().await?));
         }
-        let mut batch = Batch::default();
-        batch.expect.push((key.clone(), RowExpect::unchanged(Some(&row))));
-        batch.put.push((key, altered.row));
-        reindex(&tenant, &after, &mut batch);
         if let Some(slot) = slot {
             let given = Given { version: altered.version.0, sessions: description.sessions };
             slot.give(self, &self.system_answer_key(), &given, &mut batch)?;
@@ -416,6 +392,24 @@ impl Service {
         let forgetting = (description.state == KekState::Destroyed).then(|| self.forgetting(&tenant));
         let now = (description, TenantDescription::new(&after));
         Ok((now, attempt.commit(batch, forgetting).await?))
+    }
+
+    /// A change of a tenant's row: the batch, with what changes in the expiry index, and the tenant as it will be.
+    pub(super) fn tenant_change(
+        &self,
+        before: &Tenant,
+        stored: &Row,
+        changed: Row,
+    ) -> Result<(Batch, Tenant), Error> {
+        let key = before.row_key();
+        let after = self.keyring.preview_tenant(key, &changed)?;
+        let (was, is) = (due(before), due(&after));
+        let mut batch = Batch::default();
+        batch.expect.push((key.clone(), RowExpect::unchanged(Some(stored))));
+        batch.delete.extend(was.difference(&is).cloned());
+        batch.put.push((key.clone(), changed));
+        batch.put.extend(is.difference(&was).map(|index| (index.clone(), Row::marker())));
+        Ok((batch, after))
     }
 
     /// What a commit runs that destroys a key: it and what it opened leave the memory, whether or not somebody waits.
@@ -436,13 +430,6 @@ pub(super) fn due(tenant: &Tenant) -> BTreeSet<Key> {
     let destructions = tenant.keks().iter().filter_map(|kek| kek.destroy_at);
     let rotation = tenant.rotation().map(|rotation| rotation.next);
     destructions.chain(rotation).map(|at| keys::expiry(at, tenant.row_key())).collect()
-}
-
-/// Adds to a batch what changes in the expiry index with a tenant's row.
-fn reindex(before: &Tenant, after: &Tenant, batch: &mut Batch) {
-    let (before, after) = (due(before), due(after));
-    batch.delete.extend(before.difference(&after).cloned());
-    batch.put.extend(after.difference(&before).map(|index| (index.clone(), Row::marker())));
 }
 
 fn describe(tenant: &Tenant, wanted: KekVersion) -> Result<KekDescription, Error> {

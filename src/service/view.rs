@@ -18,6 +18,14 @@ pub struct Answer<T> {
     pub receipt: Receipt,
 }
 
+impl<T> Answer<T> {
+    /// The same answer in another form.
+    #[must_use]
+    pub fn map<U>(self, convert: impl FnOnce(T) -> U) -> Answer<U> {
+        Answer { value: convert(self.value), receipt: self.receipt }
+    }
+}
+
 /// Names a session together with the user who must own it.
 #[derive(Debug, Clone)]
 pub struct SessionName {
