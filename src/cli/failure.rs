@@ -323,6 +323,12 @@ fn hint_of_reason(error: &ClientError) -> Option<String> {
         R::KeyNotFound => "'strongroom key list' shows the versions and their states",
         R::KeyState => key_state_hint(error),
         R::KeyInUse => return error.detail("sessions").map(in_use_hint),
+        R::RootUnavailable => "the server's log says what the root provider answered; nothing was changed",
+        R::RootRolling => "'strongroom root status' shows how many rows are left; it goes on by itself",
+        R::RecipientNotFound => "'strongroom root status' shows the recipients and their key ids",
+        R::RecipientNeeded => {
+            "wrap the root key for another provider first: [next_root] and 'strongroom root migrate'"
+        }
         R::JobNotFound => "'strongroom job list' shows the jobs",
         R::KeyDestroyed | R::SensitivePurged => "this cannot be undone; what the key protected is gone",
         R::QuotaExceeded => "delete what is no longer needed, or ask the operator for more",

@@ -101,6 +101,10 @@ pub enum Kind {
     TokenName = 31,
     /// What there is to know of a job.
     Job = 32,
+    /// When the root epochs began and ended, and for whom they were wrapped.
+    RootHistory = 40,
+    /// The key that signs receipts.
+    SigningKey = 41,
 }
 
 /// The id of the key that sealed a record: random for a session's key, id and version for a wrapping key.
