@@ -30,6 +30,7 @@ pub struct RootChange {
     /// The rows, and what must not have changed.
     pub batch: Batch,
     after: RootState,
+    history: History,
 }
 
 /// What a root epoch key is to be wrapped for.
@@ -313,7 +314,7 @@ impl Keyring {
         let row = history.seal(self.store, self.system.control(), &key, revision, self.entropy.as_ref())?;
         batch.expect.push((key.clone(), RowExpect::unchanged(stored.history_row.as_ref())));
         batch.put.push((key, row));
-        Ok(RootChange { batch, after: RootState { roots, recipients } })
+        Ok(RootChange { batch, after: RootState { roots, recipients }, history })
     }
 }
 
@@ -325,6 +326,12 @@ impl RootChange {
     #[must_use]
     pub fn split(self) -> (Batch, AdoptedRoot) {
         (self.batch, AdoptedRoot(self.after))
+    }
+
+    /// Every epoch there was, after it.
+    #[must_use]
+    pub fn epochs(&self) -> &[RootEpoch] {
+        self.history.epochs()
     }
 
     /// Everyone who can unwrap the root epoch keys after it.

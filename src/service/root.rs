@@ -74,6 +74,13 @@ pub struct RootDescription {
     pub condition: RootCondition,
 }
 
+impl RootDescription {
+    fn followed_by(self, epochs: &[RootEpoch]) -> Self {
+        let newest = epochs.last().map_or(self.newest, |epoch| epoch.number);
+        Self { newest, epochs: epochs.to_vec(), ..self }
+    }
+}
+
 /// What a verification of the root key found.
 #[derive(Debug, Clone, Default)]
 pub struct RootVerification {
@@ -188,13 +195,16 @@ impl Service {
         if self.system_answer::<()>(slot).await?.is_some() {
             return Ok((self.describe_root().await?, attempt.record().await?));
         }
+        // All that is to be answered is read before anything is changed.
+        let before = self.describe_root().await?;
         let stored = self.keyring.read_epochs(&*self.engine).await?;
-        let change = self.root_change(&stored, verb).await?;
-        let receipt = match change {
-            Some(change) if !dry_run => self.commit_root(attempt, change, slot).await?,
-            Some(_) | None => attempt.record().await?,
-        };
-        Ok((self.describe_root().await?, receipt))
+        match self.root_change(&stored, verb).await? {
+            Some(change) if !dry_run => {
+                let after = before.followed_by(change.epochs());
+                Ok((after, self.commit_root(attempt, change, slot).await?))
+            }
+            Some(_) | None => Ok((before, attempt.record().await?)),
+        }
     }
 
     async fn root_change(&self, stored: &StoredEpochs, verb: &RootVerb) -> Result<Option<RootChange>, Error> {
