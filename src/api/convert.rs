@@ -253,5 +253,6 @@ pub(super) fn status(status: &Status) -> v1::GetStatusResponse {
         sessions_expired: status.counts.sessions_expired,
         sweeper_lag: Some(duration(status.counts.sweeper_lag)),
         system_log_size: status.system_log_size,
+        receipt_verifier: status.receipt_verifier.clone(),
     }
 }

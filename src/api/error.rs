@@ -1,14 +1,13 @@
 //! The one crossing point from a use case's error to a status.
 
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::Duration;
 
 use tonic::metadata::MetadataValue;
 use tonic::{Code, Status};
 
 use super::status::{Draft, invalid_field, status};
-use crate::model::Timestamp;
 use crate::proto::v1::ErrorReason;
-use crate::service::{Error, Failure, Receipt};
+use crate::service::{Error, Failure, Receipt, rfc3339};
 
 /// The metadata key of the log that an answer is recorded in.
 pub const AUDIT_LOG_HEADER: &str = "strongroom-audit-log";
@@ -17,9 +16,6 @@ pub const AUDIT_SEQUENCE_HEADER: &str = "strongroom-audit-seq";
 
 /// What a caller is told to wait when the server's queue is full: some hundred commits.
 const RETRY_AFTER: Duration = Duration::from_millis(250);
-
-/// The last millisecond of the year 9999.
-const MOST_MILLIS: u64 = 253_402_300_799_999;
 
 /// The status of a use case that was not carried out.
 pub(super) fn refusal(failure: &Failure) -> Status {
@@ -88,11 +84,4 @@ fn draft(error: &Error) -> Draft {
         Error::Unavailable => begin(Code::Unavailable, ErrorReason::Unavailable),
         Error::Internal => begin(Code::Internal, ErrorReason::Internal),
     }
-}
-
-/// A time as text, with milliseconds, in UTC (RFC 3339).
-fn rfc3339(time: Timestamp) -> String {
-    // Four digits hold years up to 9999; no lifetime reaches there.
-    let since = Duration::from_millis(time.as_millis().min(MOST_MILLIS));
-    humantime::format_rfc3339_millis(UNIX_EPOCH + since).to_string()
 }

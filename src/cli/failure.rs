@@ -117,6 +117,12 @@ pub enum Failure {
         /// How many.
         failed: u64,
     },
+    /// A version is not to be destroyed.
+    #[error("version {version} is neither destroyed nor to be destroyed")]
+    NoReceipt {
+        /// The version of the key.
+        version: u32,
+    },
     /// No configured provider unwraps the root key.
     #[error("no configured provider unwraps the root key of every epoch")]
     RootUnopened,
@@ -186,6 +192,7 @@ impl Failure {
             | Self::KeyInUse { .. }
             | Self::JobWorks { .. }
             | Self::JobFailures { kind: JobKind::Rewrap, .. }
+            | Self::NoReceipt { .. }
             | Self::RootUnopened
             | Self::NoRecoveryKey(_)
             | Self::NoEntropy
@@ -231,6 +238,7 @@ impl Failure {
                 Some("name a file that does not exist yet; this one is left as it is".to_owned())
             }
             Self::File { .. }
+            | Self::NoReceipt { .. }
             | Self::NoRecoveryKey(_)
             | Self::NoEntropy
             | Self::Malformed(_)

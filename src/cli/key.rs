@@ -56,6 +56,11 @@ pub enum KeyCommand {
     /// What it does not reach: copies of the wrapped key in backups and in old storage segments stay openable by whoever
     /// holds the root key, until the root epoch is rolled and its old key destroyed.
     Destroy(DestroyArgs),
+    /// Print the receipt of a destruction, which is done or scheduled
+    ///
+    /// A C2SP signed note: when the version was destroyed or will be, and whose keys still open copies of the store from
+    /// before. 'strongroom status' shows the key with which anyone can verify it.
+    Receipt(VersionArgs),
     /// Take a destruction back while there is time
     ///
     /// The version is disabled then; 'key enable' lets it open again what it wrapped.
@@ -140,6 +145,7 @@ impl KeyCommand {
             Self::Disable(args) => keys.disable(args.which.version).await?,
             Self::Describe(args) => keys.describe(args.version).await?,
             Self::Rotate(args) => keys.rotate(args.pending).await?,
+            Self::Receipt(args) => return keys.receipt(args.version, invocation).await,
             Self::Promote(args) => keys.promote(args.version).await?,
             Self::Enable(args) => keys.enable(args.version).await?,
             Self::CancelDestroy(args) => keys.cancel(args.version, invocation).await?,
@@ -209,6 +215,14 @@ impl Keys {
     async fn describe(&self, version: u32) -> Result<Kek, Failure> {
         let key = self.admin.kek(&self.tenant, version).await;
         Ok(key.map_err(Failure::call("show the version"))?.into_inner())
+    }
+
+    async fn receipt(&self, version: u32, invocation: &mut Invocation) -> Result<(), Failure> {
+        let receipt = self.admin.kek_receipt(&self.tenant, version).await;
+        match receipt.map_err(Failure::call("read the receipt"))?.into_inner() {
+            Some(receipt) => invocation.console.raw(receipt.as_bytes()),
+            None => Err(Failure::NoReceipt { version }),
+        }
     }
 
     async fn rotate(&self, pending: bool) -> Result<Kek, Failure> {

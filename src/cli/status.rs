@@ -41,6 +41,7 @@ struct StatusRecord {
     sessions_expired: u64,
     sweeper_lag_ms: u64,
     system_log_size: u64,
+    receipt_verifier: String,
 }
 
 impl From<&ServerStatus> for StatusRecord {
@@ -61,6 +62,7 @@ impl From<&ServerStatus> for StatusRecord {
             sessions_expired: status.sessions_expired,
             sweeper_lag_ms: u64::try_from(status.sweeper_lag.as_millis()).unwrap_or(u64::MAX),
             system_log_size: status.system_log_size,
+            receipt_verifier: status.receipt_verifier.clone(),
         }
     }
 }
@@ -82,6 +84,7 @@ impl Record for StatusRecord {
         "SESSIONS EXPIRED",
         "SWEEPER LAG",
         "SERVER LOG SIZE",
+        "RECEIPTS VERIFIED BY",
     ];
 
     fn cells(&self) -> Vec<String> {
@@ -105,6 +108,7 @@ impl Record for StatusRecord {
         cells.extend(numbers.map(|number| number.to_string()));
         cells.push(format!("{} ms", self.sweeper_lag_ms));
         cells.push(self.system_log_size.to_string());
+        cells.push(self.receipt_verifier.clone());
         cells
     }
 }

@@ -46,7 +46,8 @@ impl Rek {
     }
 }
 
-fn mac(key: &hmac::Key, label: &str, domain: &str, parts: &[&[u8]]) -> hmac::Tag {
+/// HMAC-SHA-256 over label, domain and parts, each behind its length.
+pub(super) fn mac(key: &hmac::Key, label: &str, domain: &str, parts: &[&[u8]]) -> hmac::Tag {
     let mut context = hmac::Context::with_key(key);
     for part in [label.as_bytes(), domain.as_bytes()].iter().chain(parts) {
         context.update(&u32::try_from(part.len()).unwrap_or(u32::MAX).to_be_bytes());

@@ -15,10 +15,12 @@ pub(super) const EVENT_ID: &str = "strongroom event id/1";
 pub(super) const REK_COMMITMENT: &str = "strongroom rek commitment/1";
 /// The key between an ephemeral X25519 key and a recovery recipient.
 pub(super) const RECIPIENT: &str = "strongroom recovery recipient/1";
+/// The seed of a key that signs for a store.
+pub(super) const SIGNING: &str = "strongroom signing key/1";
 
 /// All of them, for the test that holds them apart.
 #[cfg(test)]
-pub(super) const ALL: [&str; 6] = [RECORD, BLIND, PSEUDONYM, EVENT_ID, REK_COMMITMENT, RECIPIENT];
+pub(super) const ALL: [&str; 7] = [RECORD, BLIND, PSEUDONYM, EVENT_ID, REK_COMMITMENT, RECIPIENT, SIGNING];
 
 #[cfg(test)]
 mod tests {

@@ -9,6 +9,7 @@
 
 mod blind;
 mod label;
+mod note;
 mod padme;
 mod recipient;
 mod record;
@@ -16,6 +17,7 @@ pub mod recovery;
 mod secret;
 
 pub use blind::{Blinded, Pseudonym};
+pub use note::{NoteSigner, SignerError};
 pub use padme::padded_len;
 pub use recipient::{RecipientError, RecoveryPrivateKey, RecoveryPublicKey};
 pub use record::{

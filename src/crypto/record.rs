@@ -103,8 +103,6 @@ pub enum Kind {
     Job = 32,
     /// When the root epochs began and ended, and for whom they were wrapped.
     RootHistory = 40,
-    /// The key that signs receipts.
-    SigningKey = 41,
 }
 
 /// The id of the key that sealed a record: random for a session's key, id and version for a wrapping key.

@@ -170,7 +170,7 @@ impl Service {
         Ok((Page { items, next }, attempt.record().await?))
     }
 
-    /// Returns one version.
+    /// Returns one version, and the receipt of its destruction if that is done or scheduled.
     ///
     /// # Errors
     /// [`Error::KeyNotFound`].
@@ -178,12 +178,15 @@ impl Service {
         &self,
         permit: &Permit<ManageKeys>,
         version: KekVersion,
-    ) -> Result<Answer<KekDescription>, Failure> {
+    ) -> Result<Answer<(KekDescription, Option<String>)>, Failure> {
         let (mut attempt, tenant) = self.attempt(permit, Operation::KeyRead).await?;
         attempt.event.kek = Some(version);
         let outcome = async {
             let (tenant, _) = self.fresh_tenant(&tenant).await?;
-            Ok((describe(&tenant, version)?, attempt.record().await?))
+            let found = tenant.keks().iter().find(|kek| kek.version == version);
+            let kek = found.ok_or(Error::KeyNotFound)?;
+            let receipt = self.key_receipt(&tenant, kek).await?;
+            Ok(((KekDescription::new(kek), receipt), attempt.record().await?))
         };
         let outcome = outcome.await;
         attempt.close(outcome).await

@@ -21,6 +21,7 @@ mod key;
 mod memo;
 mod opened;
 mod payload;
+mod receipt;
 mod root;
 mod session;
 mod status;
@@ -54,7 +55,7 @@ pub use tenant::TenantDescription;
 pub use token::{CreateToken, TokenCreated, TokenDescription, Tokens};
 pub use view::{
     Answer, DeleteEntry, EntryDescription, EntryWithValue, EventDescription, Page, PageRequest, PutEntry,
-    Repeat, SessionDescription, SessionName, WriteEntry,
+    Repeat, SessionDescription, SessionName, WriteEntry, rfc3339,
 };
 pub use watch::{Change as EntryChange, WatchPage, Watcher};
 

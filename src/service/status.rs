@@ -33,6 +33,8 @@ pub struct Status {
     pub counts: Counts,
     /// Events in the server's own log.
     pub system_log_size: u64,
+    /// The key with which receipts are verified.
+    pub receipt_verifier: String,
 }
 
 /// What a server counts, for its metrics.
@@ -79,6 +81,7 @@ impl Service {
             commits: self.committer.stats(),
             counts: self.counts(),
             system_log_size: self.reader.size(&self.system_log).await?,
+            receipt_verifier: self.receipt_verifier()?,
         };
         Ok((status, attempt.record().await?))
     }

@@ -220,3 +220,13 @@ pub struct EventDescription {
     /// When it was appended.
     pub appended: Timestamp,
 }
+
+/// The last millisecond of the year 9999: four digits hold no later year.
+const MOST_MILLIS: u64 = 253_402_300_799_999;
+
+/// A time as text, with milliseconds, in UTC (RFC 3339).
+#[must_use]
+pub fn rfc3339(time: Timestamp) -> String {
+    let since = std::time::Duration::from_millis(time.as_millis().min(MOST_MILLIS));
+    humantime::format_rfc3339_millis(std::time::UNIX_EPOCH + since).to_string()
+}

@@ -54,7 +54,10 @@ pub(super) async fn describe(
     let outcome = async {
         let permit = call.permit(&message.tenant).await?;
         let answer = service.kek(&permit, KekVersion(message.version)).await?;
-        Ok(answer.map(|kek| v1::GetKekResponse { kek: Some(convert::kek(kek)) }))
+        Ok(answer.map(|(kek, receipt)| v1::GetKekResponse {
+            kek: Some(convert::kek(kek)),
+            receipt: receipt.unwrap_or_default(),
+        }))
     };
     let outcome = outcome.await;
     call.finish(outcome).await

@@ -90,6 +90,22 @@ impl Admin {
         answer.try_map(|response| Kek::required(response.kek))
     }
 
+    /// Reads the receipt of a version's destruction: a C2SP signed note that says when it was destroyed or will be, and who can
+    /// still open old copies of the store. [`ServerStatus::receipt_verifier`](super::ServerStatus) verifies it.
+    /// `None` for a version that is not to be destroyed.
+    ///
+    /// # Errors
+    /// `TENANT_NOT_FOUND`, `KEY_NOT_FOUND`; see [`ClientError`] for the rest.
+    pub async fn kek_receipt(
+        &self,
+        tenant: &str,
+        version: u32,
+    ) -> Result<Answer<Option<String>>, ClientError> {
+        let request = v1::GetKekRequest { tenant: tenant.to_owned(), version };
+        let answer = self.link.unary(Uuid::new_v4(), request, call!(admin.get_kek)).await?;
+        Ok(answer.map(|response| Some(response.receipt).filter(|receipt| !receipt.is_empty())))
+    }
+
     /// Makes a new primary version. Older versions go on opening what they wrapped.
     ///
     /// # Errors

@@ -143,6 +143,8 @@ pub struct ServerStatus {
     pub sweeper_lag: Duration,
     /// Size of the server's own access log.
     pub system_log_size: u64,
+    /// The key with which receipts of destruction are verified: a C2SP verifier key.
+    pub receipt_verifier: String,
 }
 
 impl TenantRecord {
@@ -245,6 +247,7 @@ impl ServerStatus {
             sessions_expired: status.sessions_expired,
             sweeper_lag: convert::duration_from(status.sweeper_lag.unwrap_or_default())?,
             system_log_size: status.system_log_size,
+            receipt_verifier: status.receipt_verifier,
         })
     }
 }

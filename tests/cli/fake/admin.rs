@@ -264,7 +264,7 @@ impl AdminService for Service {
         let (mut state, request) = (self.0.lock().unwrap(), request.into_inner());
         state.begin("get_kek")?;
         let kek = *state.kek(&request.tenant, request.version)?;
-        answer(v1::GetKekResponse { kek: Some(kek) })
+        answer(v1::GetKekResponse { kek: Some(kek), receipt: String::new() })
     }
 
     async fn promote_kek(&self, request: Request<v1::PromoteKekRequest>) -> Answer<v1::PromoteKekResponse> {
