@@ -6,6 +6,7 @@
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use clap::{Parser, Subcommand};
 use tokio::signal::unix::{SignalKind, signal};
@@ -16,6 +17,7 @@ use crate::config::{Config, ConfigErrors, Log};
 use crate::dev::{DevError, DevMaterial, make_token, write_private};
 use crate::env::SystemEntropy;
 use crate::env::process::{Hardening, harden};
+use crate::keyring::KeyFile;
 use crate::model::{Scope, TenantSet, TokenName};
 use crate::service::CreateToken;
 use crate::telemetry;
@@ -53,6 +55,11 @@ enum Mode {
         /// The configuration file
         #[arg(long, value_name = "FILE")]
         config: PathBuf,
+    },
+    /// Make a keyring file, for a new root provider
+    Keyring {
+        /// The file; must not exist
+        file: PathBuf,
     },
     /// Open a store whose root provider is lost with a recovery key, and wrap its root key for the configured provider
     Recover {
@@ -106,6 +113,7 @@ pub fn main() -> ExitCode {
         Mode::Serve { config } => serve(&config, &hardening),
         Mode::Check { config } => check(&config).map(|_| say("the configuration is good")),
         Mode::Init { config, token } => init(&config, &token),
+        Mode::Keyring { file } => make_keyring(&file),
         Mode::Recover { config, recovery_key } => restore_root(&config, &recovery_key),
     };
     match outcome {
@@ -164,6 +172,12 @@ fn init(path: &Path, token: &Path) -> Result<(), Failure> {
     runtime()?.block_on(initialise(&config, &first, &secret))?;
     write_private(token, secret.as_bytes()).map_err(ServerError::from)?;
     say(&format!("the store is ready; the first administrator's token is in {}", token.display()));
+    Ok(())
+}
+
+fn make_keyring(path: &Path) -> Result<(), Failure> {
+    let made = KeyFile::create(path, Arc::new(SystemEntropy::new())).map_err(ServerError::from)?;
+    say(&format!("the keyring file {} holds the key {}", path.display(), made.key_id()));
     Ok(())
 }
 

@@ -6,7 +6,8 @@ use std::process::{Child, Command, Stdio};
 
 /// A running `strongroomd dev`. It is killed when this is dropped.
 pub struct DevServer {
-    dir: tempfile::TempDir,
+    // An option so that it can be taken: what is dropped gives nothing away.
+    dir: Option<tempfile::TempDir>,
     child: Child,
 }
 
@@ -14,12 +15,12 @@ impl DevServer {
     pub fn start() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let child = spawn(dir.path());
-        Self { dir, child }
+        Self { dir: Some(dir), child }
     }
 
     /// Where to run commands: the profile is found there.
     pub fn dir(&self) -> &Path {
-        self.dir.path()
+        self.dir.as_ref().unwrap().path()
     }
 
     /// SIGKILL: nothing is flushed, nothing is finished.
@@ -30,7 +31,17 @@ impl DevServer {
 
     /// Starts a killed server again over the same store.
     pub fn restart(&mut self) {
-        self.child = spawn(self.dir.path());
+        self.child = spawn(self.dir());
+    }
+}
+
+impl DevServer {
+    /// Ends it as a user does, and leaves its directory to the caller.
+    pub fn stop(mut self) -> tempfile::TempDir {
+        let pid = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+        assert!(self.child.wait().unwrap().success());
+        self.dir.take().unwrap()
     }
 }
 
