@@ -111,6 +111,18 @@ operations! {
     TenantSuspend = "tenant.suspend",
     /// A tenant was resumed.
     TenantResume = "tenant.resume",
+    /// Something that needs a second person was asked for.
+    ApprovalRequest = "approval.request",
+    /// A second person approved it.
+    ApprovalApprove = "approval.approve",
+    /// It was denied or withdrawn.
+    ApprovalDeny = "approval.deny",
+    /// Its time was over.
+    ApprovalExpire = "approval.expire",
+    /// An approval was looked at.
+    ApprovalRead = "approval.read",
+    /// Approvals were listed.
+    ApprovalList = "approval.list",
     /// A token was created.
     TokenCreate = "tok.create",
     /// Tokens were listed.

@@ -16,6 +16,6 @@ pub use authenticate::{
 };
 pub use permit::{
     Action, Denied, DestroyKeys, DestroyKeysNow, ListSessions, ManageKeys, ManageTenants, ManageTokens,
-    Permit, PurgeSensitive, Read, ReadAudit, ReadFull, ReadStatus, Target, Write, authorize,
+    Permit, PurgeSensitive, Read, ReadAudit, ReadFull, ReadStatus, Target, Write, allows, authorize,
 };
 pub use principal::{Caller, Principal, Source};

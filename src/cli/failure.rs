@@ -323,6 +323,12 @@ fn hint_of_reason(error: &ClientError) -> Option<String> {
         R::KeyNotFound => "'strongroom key list' shows the versions and their states",
         R::KeyState => key_state_hint(error),
         R::KeyInUse => return error.detail("sessions").map(in_use_hint),
+        R::ApprovalRequired => return Some(approval_hint(error)),
+        R::ApprovalNotFound => {
+            "'strongroom approval list' shows those that you asked for or may decide about"
+        }
+        R::ApprovalOwn => "somebody else must approve it, with a token of another name",
+        R::ApprovalState => "'strongroom approval list' shows how far each is; a command that is run again asks anew",
         R::JobNotFound => "'strongroom job list' shows the jobs",
         R::KeyDestroyed | R::SensitivePurged => "this cannot be undone; what the key protected is gone",
         R::QuotaExceeded => "delete what is no longer needed, or ask the operator for more",
@@ -347,6 +353,16 @@ fn hint_of_reason(error: &ClientError) -> Option<String> {
         R::Unspecified | R::InvalidField | R::RedactionRejected | R::RequestIdReused => return None,
     };
     Some(hint.to_owned())
+}
+
+/// Who must do what now, so that a command goes ahead.
+fn approval_hint(error: &ClientError) -> String {
+    let [id, scopes, until] =
+        ["approval_id", "scopes", "expire_time"].map(|name| error.detail(name).unwrap_or("?"));
+    format!(
+        "somebody else, whose token has {scopes} for the same tenant, runs until {until}: strongroom approval approve {id}; then \
+         run this command again"
+    )
 }
 
 fn mismatch_hint(error: &ClientError) -> String {

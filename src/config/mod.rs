@@ -37,6 +37,10 @@
 //! connection_age = "1h"       # 1m to 1day; then the connection is asked to go, with jitter
 //! drain_timeout = "30s"       # 1s to 10m, for requests in flight at shutdown
 //!
+//! [approvals]
+//! required = false            # recommended: true, as soon as there are two people; see keys/README.md
+//! lifetime = "24h"            # 1m to 7days, from when it was asked for until it was used
+//!
 //! [log]
 //! format = "text"             # or "json"
 //! level = "info"              # a level, or directives such as "info,strongroom::commit=debug"
@@ -111,6 +115,8 @@ pub struct Config {
     pub root: Root,
     /// Bounds that an operator may move.
     pub limits: Limits,
+    /// Whether it takes two people to do what cannot be undone.
+    pub approvals: Approvals,
     /// What is logged, and how.
     pub log: Log,
 }
@@ -196,6 +202,16 @@ pub struct Log {
     pub level: String,
 }
 
+/// Whether it takes two people to do what cannot be undone. By default it does not, because an installation with one token
+/// could destroy nothing then; with two people it should.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Approvals {
+    /// Whether somebody else must approve it first.
+    pub required: bool,
+    /// Until when what was asked for can be approved and done.
+    pub lifetime: Duration,
+}
+
 impl Config {
     /// Reads a file and checks its values. [`check_files`](Self::check_files) looks at the files that it names: before
     /// they are used, but not before `init` has made the keyring file.
@@ -221,6 +237,7 @@ impl Config {
             store: read_store(&document, base),
             root: root::read(&document, base, environment),
             limits: read_limits(&document),
+            approvals: read_approvals(&document),
             log: read_log(&document),
         };
         document.finish(config)
@@ -261,6 +278,7 @@ impl Config {
                 recovery: vec![keys.join("recovery.pub")],
             },
             limits: Limits::default(),
+            approvals: Approvals::default(),
             log: Log::default(),
         }
     }
@@ -296,6 +314,12 @@ impl Default for Limits {
             connection_age: Self::CONNECTION_AGE,
             drain_timeout: Self::DRAIN_TIMEOUT,
         }
+    }
+}
+
+impl Default for Approvals {
+    fn default() -> Self {
+        Self { required: false, lifetime: limits::APPROVAL_TTL_DEFAULT }
     }
 }
 
@@ -392,6 +416,16 @@ fn read_limits(document: &Document<'_>) -> Limits {
     }
 }
 
+fn read_approvals(document: &Document<'_>) -> Approvals {
+    let section = document.section("approvals");
+    let default = Approvals::default();
+    let (shortest, longest) = (limits::APPROVAL_TTL_MIN, limits::APPROVAL_TTL_MAX);
+    Approvals {
+        required: section.boolean("required", default.required),
+        lifetime: section.duration("lifetime", default.lifetime, shortest, longest),
+    }
+}
+
 fn read_log(document: &Document<'_>) -> Log {
     let section = document.section("log");
     let default = Log::default();
@@ -456,6 +490,7 @@ mod tests {
         read_store(&document, base);
         root::read(&document, base, &environment);
         read_limits(&document);
+        read_approvals(&document);
         read_log(&document);
         document.known_fields().len()
     }
@@ -469,6 +504,7 @@ mod tests {
         assert!(!config.tls.allow_tls12);
         assert_eq!(config.root.provider, Provider::File { keyring: "/secrets/root.key".into() });
         assert_eq!((config.limits, config.log), (Limits::default(), Log::default()));
+        assert_eq!(config.approvals, Approvals { required: false, lifetime: Duration::from_secs(24 * 3600) });
     }
 
     #[test]

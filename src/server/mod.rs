@@ -142,6 +142,7 @@ impl Core {
                 let health = Arc::clone(&root.health);
                 move || health.accepts_new_keys()
             }),
+            approvals: config.approvals.required.then_some(config.approvals.lifetime),
         });
         Ok((Self { engine, committer, keyring, service, entropy, clock }, root))
     }
@@ -201,7 +202,12 @@ async fn open_keyring(
 }
 
 /// The services of which health is reported; the empty name stands for the server.
-const REPORTED: [&str; 3] = ["", "strongroom.v1.ContextService", "strongroom.v1.AdminService"];
+const REPORTED: [&str; 4] = [
+    "",
+    "strongroom.v1.ContextService",
+    "strongroom.v1.AdminService",
+    "strongroom.v1.ApprovalService",
+];
 
 async fn report(reporter: &HealthReporter, serving: bool) {
     let status = match serving {

@@ -5,6 +5,8 @@
 //! as well. Rows are the truth: what is kept in memory is addressed by the exact bytes of the row that it came from.
 
 mod answers;
+mod approval;
+mod approvals;
 mod attempt;
 mod audit;
 mod batch;
@@ -37,6 +39,8 @@ use std::sync::{Arc, Mutex};
 
 pub use crate::audit::{Filter, LogLine, Operation, OperationSet, Order, Outcome, OutcomeSet};
 pub use crate::commit::Receipt;
+pub use approval::{ApprovalState, Asked, Sensitive};
+pub use approvals::ApprovalDescription;
 pub use audit::{AuditPage, AuditQuery, AuditTail};
 pub use entry::Reading;
 pub use error::{Error, Failure, Problem};
@@ -59,9 +63,10 @@ use crate::audit::{FailureTally, LogKeys, LogReader};
 use crate::commit::Committer;
 use crate::env::{Clock, Entropy};
 use crate::keyring::Keyring;
-use crate::model::{TenantId, Timestamp};
+use crate::model::{Duration, TenantId, Timestamp};
 use crate::store::StorageEngine;
 
+use approval::Approvals;
 use hub::Hub;
 use opened::SessionMemo;
 use stripes::Stripes;
@@ -85,6 +90,7 @@ pub struct Service {
     refusals: FailureTally,
     limits: Limits,
     new_keys: NewKeys,
+    approvals: Approvals,
     counters: Counters,
     started: Timestamp,
 }
@@ -120,6 +126,8 @@ pub struct Parts {
     pub limits: Limits,
     /// Whether keys may be made now: not when the root provider has been away for too long. Asked often, so it must not wait.
     pub new_keys: NewKeys,
+    /// How long somebody else has to approve what cannot be undone; `None`: nobody else is asked.
+    pub approvals: Option<Duration>,
 }
 
 /// Says whether keys may be made now.
@@ -129,7 +137,7 @@ impl Service {
     /// Assembles the service.
     #[must_use]
     pub fn new(parts: Parts) -> Arc<Self> {
-        let Parts { engine, committer, keyring, clock, entropy, limits, new_keys } = parts;
+        let Parts { engine, committer, keyring, clock, entropy, limits, new_keys, approvals } = parts;
         let tokens = Arc::new(Tokens::new(Arc::clone(&engine), Arc::clone(&keyring)));
         Arc::new(Self {
             system_log: Arc::new(attempt::system_log(&keyring)),
@@ -150,6 +158,7 @@ impl Service {
             entropy,
             limits,
             new_keys,
+            approvals: Approvals::new(approvals),
         })
     }
 
