@@ -6,8 +6,9 @@ use super::parse::{log_text, uuid_text};
 use crate::model::{Duration, KekState, Owner, Scope, Timestamp};
 use crate::proto::v1;
 use crate::service::{
-    ApprovalDescription, ApprovalState, EntryChange, EntryDescription, EntryWithValue, EventDescription, JobDescription, JobKind, JobState,
-    KekDescription, KekUse, LogLine, SessionDescription, Status, TenantDescription, TokenDescription,
+    ApprovalDescription, ApprovalState, EntryChange, EntryDescription, EntryWithValue, EventDescription,
+    JobDescription, JobKind, JobState, KekDescription, KekUse, LogLine, SessionDescription, Status,
+    TenantDescription, TokenDescription,
 };
 
 pub(super) fn time(time: Timestamp) -> ProtoTimestamp {

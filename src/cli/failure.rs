@@ -328,7 +328,9 @@ fn hint_of_reason(error: &ClientError) -> Option<String> {
             "'strongroom approval list' shows those that you asked for or may decide about"
         }
         R::ApprovalOwn => "somebody else must approve it, with a token of another name",
-        R::ApprovalState => "'strongroom approval list' shows how far each is; a command that is run again asks anew",
+        R::ApprovalState => {
+            "'strongroom approval list' shows how far each is; a command that is run again asks anew"
+        }
         R::JobNotFound => "'strongroom job list' shows the jobs",
         R::KeyDestroyed | R::SensitivePurged => "this cannot be undone; what the key protected is gone",
         R::QuotaExceeded => "delete what is no longer needed, or ask the operator for more",

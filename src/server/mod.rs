@@ -202,12 +202,8 @@ async fn open_keyring(
 }
 
 /// The services of which health is reported; the empty name stands for the server.
-const REPORTED: [&str; 4] = [
-    "",
-    "strongroom.v1.ContextService",
-    "strongroom.v1.AdminService",
-    "strongroom.v1.ApprovalService",
-];
+const REPORTED: [&str; 4] =
+    ["", "strongroom.v1.ContextService", "strongroom.v1.AdminService", "strongroom.v1.ApprovalService"];
 
 async fn report(reporter: &HealthReporter, serving: bool) {
     let status = match serving {

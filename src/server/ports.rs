@@ -16,7 +16,8 @@ use crate::api::transport::{
     ClientAuth, ConnectionLimits, Listener, ServeReport, TlsFiles, TlsSource, TlsVersions,
 };
 use crate::api::{
-    Admin, AdminServiceServer, ApprovalServiceServer, Approvals, Context, ContextServiceServer, DESCRIPTORS, Identify,
+    Admin, AdminServiceServer, ApprovalServiceServer, Approvals, Context, ContextServiceServer, DESCRIPTORS,
+    Identify,
 };
 use crate::auth::{Authenticator, TokenAuthenticator};
 use crate::config::{Config, Limits};

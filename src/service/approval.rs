@@ -74,7 +74,11 @@ impl fmt::Display for Sensitive {
         match self {
             Self::KeySchedule { version, grace, sessions } => {
                 let grace = humantime::format_duration(Duration::from_millis(*grace));
-                write!(f, "destroy version {version} of the tenant's key after a grace of {grace}; {}", Lost(*sessions))
+                write!(
+                    f,
+                    "destroy version {version} of the tenant's key after a grace of {grace}; {}",
+                    Lost(*sessions)
+                )
             }
             Self::KeyDestroy { version, sessions } => {
                 write!(f, "destroy version {version} of the tenant's key at once; {}", Lost(*sessions))
@@ -181,7 +185,11 @@ impl ApprovalPayload {
 
     /// How far it is now.
     pub(super) fn state(&self, now: Timestamp) -> ApprovalState {
-        if self.state.is_open() && self.expires <= now.as_millis() { ApprovalState::Expired } else { self.state }
+        if self.state.is_open() && self.expires <= now.as_millis() {
+            ApprovalState::Expired
+        } else {
+            self.state
+        }
     }
 
     /// Whether the same principal asked for the same, of the same tenant, in every part.

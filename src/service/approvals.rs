@@ -144,9 +144,8 @@ impl Service {
         id: [u8; 16],
     ) -> Result<Answer<ApprovalDescription>, Failure> {
         let (attempt, stored) = self.attempt_approval(caller, Operation::ApprovalRead, id).await?;
-        let outcome = async {
-            Ok((ApprovalDescription::new(&stored, self.clock.now()), attempt.record().await?))
-        };
+        let outcome =
+            async { Ok((ApprovalDescription::new(&stored, self.clock.now()), attempt.record().await?)) };
         let outcome = outcome.await;
         attempt.close(outcome).await
     }

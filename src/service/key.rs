@@ -360,7 +360,8 @@ impl Service {
         attempt.event.kek = version;
         let slot = self.system_slot(permit, repeat);
         let caller = permit.caller();
-        let outcome = until_won!(self.alter_key_once(&mut attempt, caller, &tenant, slot.as_ref(), &alter).await);
+        let outcome =
+            until_won!(self.alter_key_once(&mut attempt, caller, &tenant, slot.as_ref(), &alter).await);
         attempt.close(outcome).await
     }
 

@@ -13,7 +13,7 @@ mod wire;
 pub use daemon::{Daemon, Login};
 pub use inside::{BEGIN, FakeClock, Inside, SeededEntropy};
 pub use raw::Raw;
-pub use wire::{Context, Control, Refusal, Stamp, answered, refused, stamp};
+pub use wire::{Approving, Context, Control, Refusal, Stamp, answered, refused, stamp};
 
 use std::time::Duration;
 
