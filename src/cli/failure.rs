@@ -359,11 +359,10 @@ fn hint_of_reason(error: &ClientError) -> Option<String> {
 
 /// Who must do what now, so that a command goes ahead.
 fn approval_hint(error: &ClientError) -> String {
-    let [id, scopes, until] =
-        ["approval_id", "scopes", "expire_time"].map(|name| error.detail(name).unwrap_or("?"));
+    let [id, until] = ["approval_id", "expire_time"].map(|name| error.detail(name).unwrap_or("?"));
     format!(
-        "somebody else, whose token has {scopes} for the same tenant, runs until {until}: strongroom approval approve {id}; then \
-         run this command again"
+        "it was asked for: somebody else runs 'strongroom approval approve {id}', then you run the same command again, all until \
+         {until}"
     )
 }
 
