@@ -39,7 +39,6 @@
 //!
 //! [approvals]
 //! required = false            # recommended: true, as soon as there are two people; see keys/README.md
-//! lifetime = "24h"            # 1m to 7days, from when it was asked for until it was used
 //!
 //! [log]
 //! format = "text"             # or "json"
@@ -204,12 +203,10 @@ pub struct Log {
 
 /// Whether it takes two people to do what cannot be undone. By default it does not, because an installation with one token
 /// could destroy nothing then; with two people it should.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Approvals {
     /// Whether somebody else must approve it first.
     pub required: bool,
-    /// Until when what was asked for can be approved and done.
-    pub lifetime: Duration,
 }
 
 impl Config {
@@ -317,12 +314,6 @@ impl Default for Limits {
     }
 }
 
-impl Default for Approvals {
-    fn default() -> Self {
-        Self { required: false, lifetime: limits::APPROVAL_TTL_DEFAULT }
-    }
-}
-
 impl Default for Log {
     fn default() -> Self {
         Self { format: LogFormat::Text, level: "info".to_owned() }
@@ -417,13 +408,7 @@ fn read_limits(document: &Document<'_>) -> Limits {
 }
 
 fn read_approvals(document: &Document<'_>) -> Approvals {
-    let section = document.section("approvals");
-    let default = Approvals::default();
-    let (shortest, longest) = (limits::APPROVAL_TTL_MIN, limits::APPROVAL_TTL_MAX);
-    Approvals {
-        required: section.boolean("required", default.required),
-        lifetime: section.duration("lifetime", default.lifetime, shortest, longest),
-    }
+    Approvals { required: document.section("approvals").boolean("required", Approvals::default().required) }
 }
 
 fn read_log(document: &Document<'_>) -> Log {
@@ -504,7 +489,7 @@ mod tests {
         assert!(!config.tls.allow_tls12);
         assert_eq!(config.root.provider, Provider::File { keyring: "/secrets/root.key".into() });
         assert_eq!((config.limits, config.log), (Limits::default(), Log::default()));
-        assert_eq!(config.approvals, Approvals { required: false, lifetime: Duration::from_secs(24 * 3600) });
+        assert!(!config.approvals.required);
     }
 
     #[test]
@@ -519,14 +504,14 @@ mod tests {
     }
 
     #[test]
-    fn there_are_at_most_twenty_five_fields_and_eight_more_for_an_engine_and_all_are_documented() {
+    fn there_are_at_most_twenty_five_fields_and_nine_more_for_an_engine_and_all_are_documented() {
         let [whole, kms, transit, kubernetes] = examples().try_into().unwrap();
         let transit = documented_with(&transit);
         let (before, rest) = transit.split_once("auth = \"token\"").unwrap();
         let (_, after) = rest.split_once("token = \"bao.token\"").unwrap();
         let kubernetes = format!("{before}auth = \"kubernetes\"\n{kubernetes}\n#{after}");
         for (text, most) in
-            [(whole, 25), (documented_with(&kms), 25), (transit.clone(), 33), (kubernetes, 33)]
+            [(whole, 25), (documented_with(&kms), 25), (transit.clone(), 34), (kubernetes, 34)]
         {
             assert!(parse(&text).is_ok(), "{:?}", parse(&text));
             let shown = text.lines().filter(|line| !line.starts_with('#') && line.contains(" = ")).count();

@@ -76,12 +76,9 @@ pub const KEY_GRACE_MAX: Duration = Duration::from_secs(90 * 24 * 3600);
 pub const KEY_PERIOD_MIN: Duration = Duration::from_secs(24 * 3600);
 /// Longest such time.
 pub const KEY_PERIOD_MAX: Duration = Duration::from_secs(3650 * 24 * 3600);
-/// How long a second person has to approve what was asked for, unless the operator says otherwise: a working day, and the night.
-pub const APPROVAL_TTL_DEFAULT: Duration = Duration::from_secs(24 * 3600);
-/// Shortest such time.
-pub const APPROVAL_TTL_MIN: Duration = Duration::from_secs(60);
-/// Longest such time: who approved should still know why.
-pub const APPROVAL_TTL_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
+/// How long what was asked for can be approved and used: long enough for somebody who sleeps now, and short enough that who
+/// approved still knows why.
+pub const APPROVAL_TTL: Duration = Duration::from_secs(24 * 3600);
 /// How long an approval can be looked at after its time was over.
 pub const APPROVAL_KEPT: Duration = Duration::from_secs(7 * 24 * 3600);
 /// Most approvals of one store that wait or can be used.

@@ -23,6 +23,7 @@ use crate::commit::Committer;
 use crate::config::{Config, EngineKind};
 use crate::env::{Clock, Entropy, SystemClock, SystemEntropy};
 use crate::keyring::{Keyring, RootProvider, recovery};
+use crate::model::limits::APPROVAL_TTL;
 use crate::provider::RootHealth;
 use crate::service::{CreateToken, Jobs, Limits, Parts, Service, Sweeper};
 use crate::store::{SledEngine, SledOptions, StorageEngine};
@@ -142,7 +143,7 @@ impl Core {
                 let health = Arc::clone(&root.health);
                 move || health.accepts_new_keys()
             }),
-            approvals: config.approvals.required.then_some(config.approvals.lifetime),
+            approvals: config.approvals.required.then_some(APPROVAL_TTL),
         });
         Ok((Self { engine, committer, keyring, service, entropy, clock }, root))
     }
