@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use strongroom::model::limits::{APPROVAL_KEPT, APPROVALS_OPEN_EACH, APPROVALS_STORED};
 use strongroom::proto::v1::{self, Scope};
-use strongroom::store::Table;
+use strongroom::store::{Effect, Failure, Fault, Operation, Table};
 use tonic::{Code, Response, Status};
 
 use crate::requests::{create, millis, new_id, seconds, span};
@@ -203,6 +203,13 @@ async fn what_one_asks_for_and_another_approves_is_done_once_and_all_of_it_is_on
     let used = answered(one.look(&id).await).0.approval.unwrap();
     assert_eq!((used.named(), millis(used.use_time)), ("USED", begin));
 
+    for (key, row) in site.world().rows().await {
+        let open = [b"token:one".as_slice(), b"destroy"];
+        assert!(
+            !open.iter().any(|text| row.as_bytes().windows(text.len()).any(|part| part == *text)),
+            "{key:?}"
+        );
+    }
     let events = site.events_since(0).await;
     let linked: Vec<_> = events.iter().filter(|event| event["pol"]["apr"] == id.as_str()).collect();
     let said: Vec<_> = linked
@@ -624,4 +631,41 @@ async fn what_is_no_approval_id_is_named() {
     }
     let request = v1::ListApprovalsRequest { page_token: "AAAA".to_owned(), ..Default::default() };
     site.invalid(one.approvals.clone().list_approvals(request).await, "page_token", "approval.list").await;
+}
+
+#[tokio::test]
+async fn an_engine_that_fails_while_something_is_asked_for_leaves_the_request_with_its_event_or_neither() {
+    for operation in [Operation::MultiGet, Operation::Scan, Operation::Commit] {
+        let mut number = 0;
+        loop {
+            number += 1;
+            let scene = Scene::new().await;
+            let engine = &scene.site.world().engine;
+            let (at, effect) = (engine.calls(operation) + number, Effect::Fail(Failure::Busy));
+            engine.inject(Fault { operation, number: Some(at), effect });
+            let outcome = soon(scene.one.destroy(&doomed())).await;
+            let reached = engine.calls(operation) >= at;
+            engine.heal();
+            let refusal = Refusal::of(&outcome.unwrap_err());
+            let (what, rows) = (format!("{operation:?} {number}"), scene.rows().await);
+            if !reached {
+                assert_eq!((refusal.reason.as_str(), rows), (REQUIRED.1, 1), "{what}");
+                break;
+            }
+            assert!(
+                ["UNAVAILABLE", "AUDIT_UNAVAILABLE"].contains(&refusal.reason.as_str()),
+                "{what}: {refusal:?}"
+            );
+            let events = scene.site.events_since(0).await;
+            assert_eq!(
+                events.iter().filter(|event| event["typ"] == "approval.request").count(),
+                rows,
+                "{what}"
+            );
+            assert_eq!(scene.version(1).await, "ENABLED", "{what}");
+            let id = scene.one.ask(&doomed()).await;
+            assert_eq!(scene.one.list().await, [id], "{what}");
+        }
+        assert!(number > 1, "{operation:?} is used");
+    }
 }

@@ -11,7 +11,7 @@ mod raw;
 mod wire;
 
 pub use daemon::{Daemon, Login};
-pub use inside::{BEGIN, FakeClock, Inside, SeededEntropy};
+pub use inside::{BEGIN, FakeClock, Inside, SeededEntropy, secret};
 pub use raw::Raw;
 pub use wire::{Approving, Context, Control, Refusal, Stamp, answered, refused, stamp};
 
