@@ -1,11 +1,12 @@
 //! Two people for what cannot be undone: asked for by one, approved by another, done once by the first.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use strongroom::model::limits::{APPROVAL_KEPT, APPROVALS_OPEN_EACH, APPROVALS_STORED};
 use strongroom::proto::v1::{self, Scope};
-use strongroom::store::{Effect, Failure, Fault, Operation, Table};
+use strongroom::store::{Effect, Failure, Fault, Hook, Operation, Table};
 use tonic::{Code, Response, Status};
 
 use crate::requests::{create, millis, new_id, seconds, span};
@@ -296,8 +297,10 @@ async fn an_approval_is_for_one_request_in_every_part_of_it() {
     let Scene { site, one, other } = &scene;
     let create = v1::CreateTenantRequest { name: "elsewhere".to_owned(), ..Default::default() };
     answered(site.admin().create_tenant(create).await);
-    let rotate = v1::RotateKekRequest { tenant: "elsewhere".to_owned(), ..Default::default() };
-    answered(site.admin().rotate_kek(rotate).await);
+    for _ in 0..2 {
+        let rotate = v1::RotateKekRequest { tenant: "elsewhere".to_owned(), ..Default::default() };
+        answered(site.admin().rotate_kek(rotate).await);
+    }
     let everywhere = Person::new(site, "everywhere", &DESTROYERS, "*").await;
     let empty = v1::DestroyKekRequest { version: 2, expect_sessions: 0, ..doomed() };
     let id = everywhere.ask(&empty).await;
@@ -306,7 +309,7 @@ async fn an_approval_is_for_one_request_in_every_part_of_it() {
         ("version", v1::DestroyKekRequest { version: 1, expect_sessions: 3, ..empty.clone() }),
         ("grace", v1::DestroyKekRequest { grace: Some(span(2 * DAY)), ..empty.clone() }),
         ("no grace", v1::DestroyKekRequest { grace: Some(seconds(0)), ..empty.clone() }),
-        ("tenant", v1::DestroyKekRequest { tenant: "elsewhere".to_owned(), version: 1, ..empty.clone() }),
+        ("tenant", v1::DestroyKekRequest { tenant: "elsewhere".to_owned(), ..empty.clone() }),
     ];
     let mut ids = vec![id.clone()];
     for (what, request) in changed {
@@ -561,6 +564,16 @@ async fn a_denial_that_comes_first_wins_and_one_that_comes_late_is_told() {
 #[tokio::test]
 async fn who_asks_for_the_same_at_the_same_time_asks_once() {
     let scene = Scene::new().await;
+    // Whoever looks takes a while, so that all look before the first request is there.
+    let hook: Hook = Arc::new(|_| {
+        Box::pin(async {
+            for _ in 0..20 {
+                tokio::task::yield_now().await;
+            }
+        })
+    });
+    let fault = Fault { operation: Operation::Scan, number: None, effect: Effect::Wait(hook) };
+    scene.site.world().engine.inject(fault);
     let asking = (0..16).map(|_| async { scene.one.ask(&doomed()).await });
     let ids = soon(futures_util::future::join_all(asking)).await;
     assert!(ids.iter().all(|id| *id == ids[0]), "{ids:?}");
