@@ -7,6 +7,7 @@ use std::time::Duration;
 use strongroom::model::limits::{APPROVAL_KEPT, APPROVALS_OPEN_EACH, APPROVALS_STORED};
 use strongroom::proto::v1::{self, Scope};
 use strongroom::store::{Effect, Failure, Fault, Hook, Operation, Table};
+use tokio::sync::Semaphore;
 use tonic::{Code, Response, Status};
 
 use crate::requests::{create, millis, new_id, seconds, span};
@@ -564,18 +565,23 @@ async fn a_denial_that_comes_first_wins_and_one_that_comes_late_is_told() {
 #[tokio::test]
 async fn who_asks_for_the_same_at_the_same_time_asks_once() {
     let scene = Scene::new().await;
-    // Whoever looks takes a while, so that all look before the first request is there.
-    let hook: Hook = Arc::new(|_| {
-        Box::pin(async {
-            for _ in 0..20 {
-                tokio::task::yield_now().await;
-            }
-        })
+    // Nothing is committed until all have had the time to look.
+    let gate = Arc::new(Semaphore::new(0));
+    let wait = Arc::clone(&gate);
+    let hook: Hook = Arc::new(move |_| {
+        let wait = Arc::clone(&wait);
+        Box::pin(async move { drop(wait.acquire_owned().await.unwrap()) })
     });
-    let fault = Fault { operation: Operation::Scan, number: None, effect: Effect::Wait(hook) };
+    let fault = Fault { operation: Operation::Commit, number: None, effect: Effect::Wait(hook) };
     scene.site.world().engine.inject(fault);
     let asking = (0..16).map(|_| async { scene.one.ask(&doomed()).await });
-    let ids = soon(futures_util::future::join_all(asking)).await;
+    let opening = async {
+        for _ in 0..1000 {
+            tokio::task::yield_now().await;
+        }
+        gate.add_permits(1);
+    };
+    let (ids, ()) = soon(futures_util::future::join(futures_util::future::join_all(asking), opening)).await;
     assert!(ids.iter().all(|id| *id == ids[0]), "{ids:?}");
     assert_eq!(scene.rows().await, 1);
 }
