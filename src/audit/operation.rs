@@ -158,8 +158,8 @@ impl Operation {
         Self::ALL.iter().copied().find(|operation| operation.name() == name)
     }
 
-    const fn bit(self) -> u64 {
-        1 << (self as u64)
+    const fn bit(self) -> u128 {
+        1 << (self as u128)
     }
 }
 
@@ -170,13 +170,13 @@ pub struct UnknownOperation;
 
 /// A set of operations.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct OperationSet(u64);
+pub struct OperationSet(u128);
 
 impl OperationSet {
     /// No operation.
     pub const NONE: Self = Self(0);
     /// Every operation.
-    pub const ALL: Self = Self(u64::MAX);
+    pub const ALL: Self = Self(u128::MAX);
 
     /// The set with `operation` too.
     #[must_use]
@@ -233,7 +233,7 @@ mod tests {
 
     #[test]
     fn every_operation_has_a_bit_and_a_name_of_its_own() {
-        assert!(Operation::ALL.len() <= 64);
+        assert!(Operation::ALL.len() <= 128);
         for operation in Operation::ALL {
             assert_eq!(Operation::from_name(operation.name()), Some(*operation));
             assert!(operation.name().bytes().all(|b| b.is_ascii_lowercase() || b == b'.'));

@@ -1,6 +1,6 @@
 //! The use cases: what Strongroom does, without a word of gRPC.
 //!
-//! Every use case takes a [`Permit`](crate::auth::Permit), reads the control rows that it depends on together with its
+//! Every use case takes a [`Permit`](crate::auth::Permit) (those about approvals decide when they have read the approval), reads the control rows that it depends on together with its
 //! data, and answers only when the event that records it is on disk. One that fails changed nothing, and is on record
 //! as well. Rows are the truth: what is kept in memory is addressed by the exact bytes of the row that it came from.
 
