@@ -5,7 +5,7 @@ use prost::Message;
 use prost_types::{Duration as ProtoDuration, Timestamp as ProtoTimestamp};
 use uuid::Uuid;
 
-use crate::model::limits::{AUDIT_FILTER_OPERATIONS, BATCH_ENTRIES, FOLLOW_MAX};
+use crate::model::limits::{AUDIT_FILTER_OPERATIONS, BATCH_ENTRIES, FOLLOW_MAX, ROOT_KEY_ID_BYTES};
 use crate::model::{
     ContentType, Duration, EntryKey, Expect, KekVersion, Labels, MutationExpiry, Owner, RequestId, Revision,
     Scope, Scopes, SessionId, StreamName, TenantName, TenantSet, Timestamp, TokenName, View,
@@ -215,6 +215,15 @@ pub(super) fn approval_id(id: &str) -> Parsed<[u8; 16]> {
     Ok(uuid.into_bytes())
 }
 
+/// The id of a recipient's key.
+pub(super) fn root_key_id(field: &'static str, text: &str) -> Parsed<String> {
+    match text.len() {
+        0 => Err(Error::invalid(field, Problem::Missing)),
+        1..=ROOT_KEY_ID_BYTES => Ok(text.to_owned()),
+        _ => Err(Error::invalid(field, Problem::TooLarge { max: ROOT_KEY_ID_BYTES })),
+    }
+}
+
 pub(super) fn destroy_kek(message: &v1::DestroyKekRequest) -> Parsed<DestroyKek> {
     Ok(DestroyKek {
         version: KekVersion(message.version),
@@ -245,6 +254,7 @@ pub(super) fn scopes(scopes: &[i32]) -> Parsed<Scopes> {
         Ok(v1::Scope::Status) => Ok(Scope::Status),
         Ok(v1::Scope::KeysDestroy) => Ok(Scope::KeysDestroy),
         Ok(v1::Scope::KeysDestroyNow) => Ok(Scope::KeysDestroyNow),
+        Ok(v1::Scope::Root) => Ok(Scope::Root),
         Ok(v1::Scope::Unspecified) | Err(_) => Err(Error::invalid("scopes", Problem::Unknown)),
     };
     let scopes: Scopes = scopes.iter().map(known).collect::<Parsed<_>>()?;

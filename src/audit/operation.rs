@@ -101,6 +101,24 @@ operations! {
     JobRead = "job.read",
     /// Jobs were listed.
     JobList = "job.list",
+    /// The root epochs were looked at.
+    RootRead = "root.read",
+    /// A root epoch began.
+    RootRotate = "root.rotate",
+    /// A row's keys were wrapped anew under the newest root epoch.
+    RootRewrap = "root.rewrap",
+    /// Older root epochs ended: nothing was wrapped under them any more.
+    RootEnd = "root.end",
+    /// The root key was wrapped for one more recovery key.
+    RootAdd = "root.add",
+    /// The root key is not wrapped for a recipient any more.
+    RootRemove = "root.remove",
+    /// The root key was wrapped for another provider, or for another key of the same.
+    RootMigrate = "root.migrate",
+    /// It was tried who opens the root key, and what that opens.
+    RootVerify = "root.verify",
+    /// The store was opened with a recovery key, and the root key wrapped for a provider again.
+    RootRecover = "root.recover",
     /// A tenant was created.
     TenantCreate = "tenant.create",
     /// A tenant was read.

@@ -107,6 +107,14 @@ reasons! {
     ApprovalOwn = "APPROVAL_OWN", 7;
     /// Not for an approval in its state.
     ApprovalState = "APPROVAL_STATE", 9;
+    /// A root provider could not be asked.
+    RootUnavailable = "ROOT_UNAVAILABLE", 14;
+    /// An older epoch of the root key is still in use.
+    RootRolling = "ROOT_ROLLING", 9;
+    /// The root key is not wrapped for that key.
+    RecipientNotFound = "RECIPIENT_NOT_FOUND", 5;
+    /// Nobody else could open the store.
+    RecipientNeeded = "RECIPIENT_NEEDED", 9;
 }
 
 #[cfg(test)]

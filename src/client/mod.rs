@@ -51,7 +51,8 @@ mod watch;
 
 pub use admin::{
     Admin, Approval, ApprovalState, AuditEvent, AuditOrder, AuditSearch, AuditTail, DestroyKek, Job, JobKind,
-    JobState, JobWatch, Kek, KekDestruction, KekUse, NewToken, Rotation, ServerStatus, TenantRecord, Token,
+    JobState, JobWatch, Kek, KekDestruction, KekUse, NewToken, Root, RootEpoch, RootHealth, RootProvider,
+    RootProviderCheck, RootRecipient, RootVerification, Rotation, ServerStatus, TenantRecord, Token,
     TokenCreated,
 };
 pub use answer::{Answer, AuditStamp};

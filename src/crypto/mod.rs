@@ -12,6 +12,7 @@ mod label;
 mod padme;
 mod recipient;
 mod record;
+pub mod recovery;
 mod secret;
 
 pub use blind::{Blinded, Pseudonym};

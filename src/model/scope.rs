@@ -29,11 +29,13 @@ pub enum Scope {
     KeysDestroy,
     /// Destroy keys without a grace period.
     KeysDestroyNow,
+    /// Look at, roll and share the root key.
+    Root,
 }
 
 impl Scope {
     /// All scopes, in the order of their bits.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Read,
         Self::ReadFull,
         Self::Write,
@@ -45,6 +47,7 @@ impl Scope {
         Self::Status,
         Self::KeysDestroy,
         Self::KeysDestroyNow,
+        Self::Root,
     ];
 
     /// The scope's name, as in the CLI and in the access log.
@@ -62,6 +65,7 @@ impl Scope {
             Self::Status => "status",
             Self::KeysDestroy => "keys-destroy",
             Self::KeysDestroyNow => "keys-destroy-now",
+            Self::Root => "root",
         }
     }
 

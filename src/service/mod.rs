@@ -23,6 +23,7 @@ mod key;
 mod memo;
 mod opened;
 mod payload;
+mod root;
 mod session;
 mod status;
 mod stripes;
@@ -39,6 +40,7 @@ use std::sync::{Arc, Mutex};
 
 pub use crate::audit::{Filter, LogLine, Operation, OperationSet, Order, Outcome, OutcomeSet};
 pub use crate::commit::Receipt;
+pub use crate::keyring::{ProviderKind, Recipient, RootEpoch, RootRecipient};
 pub use approval::{ApprovalState, Asked, Sensitive};
 pub use approvals::ApprovalDescription;
 pub use audit::{AuditPage, AuditQuery, AuditTail};
@@ -48,6 +50,7 @@ pub use event::{Appended, EventPage, EventReader, LastEvent, NewEvent};
 pub use job::{JobDescription, JobKind, JobState};
 pub use jobs::{JobReport, Jobs};
 pub use key::{DestroyKek, KekDescription, KekUse, KekVerb};
+pub use root::{RootAccess, RootCondition, RootDescription, RootVerb, RootVerification};
 pub use session::{CreateSession, Lifetime, UpdateSession};
 pub use status::{Counts, Status};
 pub use sweeper::{SweepReport, Sweeper};
@@ -69,6 +72,7 @@ use crate::store::StorageEngine;
 use approval::Approvals;
 use hub::Hub;
 use opened::SessionMemo;
+use root::Roll;
 use stripes::Stripes;
 use tenant::TenantDirectory;
 
@@ -89,7 +93,8 @@ pub struct Service {
     stripes: Stripes,
     refusals: FailureTally,
     limits: Limits,
-    new_keys: NewKeys,
+    root: Arc<dyn RootAccess>,
+    roll: Roll,
     approvals: Approvals,
     counters: Counters,
     started: Timestamp,
@@ -124,20 +129,17 @@ pub struct Parts {
     pub entropy: Arc<dyn Entropy>,
     /// Bounds.
     pub limits: Limits,
-    /// Whether keys may be made now: not when the root provider has been away for too long. Asked often, so it must not wait.
-    pub new_keys: NewKeys,
+    /// The root providers.
+    pub root: Arc<dyn RootAccess>,
     /// How long somebody else has to approve what cannot be undone; `None`: nobody else is asked.
     pub approvals: Option<Duration>,
 }
-
-/// Says whether keys may be made now.
-pub type NewKeys = Arc<dyn Fn() -> bool + Send + Sync>;
 
 impl Service {
     /// Assembles the service.
     #[must_use]
     pub fn new(parts: Parts) -> Arc<Self> {
-        let Parts { engine, committer, keyring, clock, entropy, limits, new_keys, approvals } = parts;
+        let Parts { engine, committer, keyring, clock, entropy, limits, root, approvals } = parts;
         let tokens = Arc::new(Tokens::new(Arc::clone(&engine), Arc::clone(&keyring)));
         Arc::new(Self {
             system_log: Arc::new(attempt::system_log(&keyring)),
@@ -157,7 +159,8 @@ impl Service {
             clock,
             entropy,
             limits,
-            new_keys,
+            root,
+            roll: Roll::default(),
             approvals: Approvals::new(approvals),
         })
     }

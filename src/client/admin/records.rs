@@ -262,6 +262,7 @@ pub(super) const fn scope_to_wire(scope: Scope) -> v1::Scope {
         Scope::Status => v1::Scope::Status,
         Scope::KeysDestroy => v1::Scope::KeysDestroy,
         Scope::KeysDestroyNow => v1::Scope::KeysDestroyNow,
+        Scope::Root => v1::Scope::Root,
     }
 }
 
@@ -278,6 +279,7 @@ pub(super) fn scope_from_wire(scope: i32) -> Result<Scope, ClientError> {
         v1::Scope::Status => Scope::Status,
         v1::Scope::KeysDestroy => Scope::KeysDestroy,
         v1::Scope::KeysDestroyNow => Scope::KeysDestroyNow,
+        v1::Scope::Root => Scope::Root,
         v1::Scope::Unspecified => return Err(ClientError::Malformed { what: "scope" }),
     })
 }
