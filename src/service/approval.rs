@@ -382,3 +382,77 @@ fn make_room(asking: &ApprovalPayload, stored: &[StoredApproval], now: Timestamp
     }
     Ok(batch)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ALL: [Sensitive; 2] = [
+        Sensitive::KeySchedule { version: 3, grace: 7 * 24 * 3_600_000, sessions: 120 },
+        Sensitive::KeyDestroy { version: 3, sessions: 1 },
+    ];
+
+    #[test]
+    fn what_needs_two_takes_rights_and_says_what_it_is() {
+        let said = [
+            "destroy version 3 of the tenant's key after a grace of 7days; 120 sessions are lost with it",
+            "destroy version 3 of the tenant's key at once; 1 session is lost with it",
+        ];
+        for (what, said) in ALL.iter().zip(said) {
+            assert!(!what.scopes().is_empty(), "{what}");
+            assert_eq!(what.to_string(), said);
+        }
+    }
+
+    /// Section 9 of `docs/format.md`: what is stored opens as what it was.
+    #[test]
+    fn what_is_stored_keeps_its_form() {
+        let approval = |what| ApprovalPayload {
+            tenant: ([7; 16], 1),
+            tenant_name: "demo".to_owned(),
+            what,
+            requester: "token:a".to_owned(),
+            asked: 1,
+            expires: 2,
+            state: ApprovalState::Approved,
+            decider: "token:b".to_owned(),
+            decided: 3,
+            used: 0,
+        };
+        let of = |what: &[u8]| {
+            let begin = [&[1][..], &[7; 16], &[1, 4], b"demo"].concat();
+            [&begin[..], what, &[7], b"token:a", &[1, 2, 1, 7], b"token:b", &[3, 0]].concat()
+        };
+        let forms = [of(&[0, 3, 0x80, 0x88, 0xb2, 0xa0, 2, 120]), of(&[1, 3, 1])];
+        for (what, form) in ALL.into_iter().zip(forms) {
+            assert_eq!(*payload::encode(&approval(what.clone())).unwrap(), form);
+            assert_eq!(payload::decode::<ApprovalPayload>(&form).unwrap().what, what);
+        }
+    }
+
+    #[test]
+    fn time_ends_what_is_open_and_nothing_else() {
+        let at = Timestamp::from_millis;
+        for (state, later) in [
+            (ApprovalState::Waiting, ApprovalState::Expired),
+            (ApprovalState::Approved, ApprovalState::Expired),
+            (ApprovalState::Denied, ApprovalState::Denied),
+            (ApprovalState::Used, ApprovalState::Used),
+            (ApprovalState::Expired, ApprovalState::Expired),
+        ] {
+            let approval = ApprovalPayload {
+                tenant: ([0; 16], 0),
+                tenant_name: String::new(),
+                what: ALL[1].clone(),
+                requester: String::new(),
+                asked: 1,
+                expires: 10,
+                state,
+                decider: String::new(),
+                decided: 0,
+                used: 0,
+            };
+            assert_eq!((approval.state(at(9)), approval.state(at(10))), (state, later));
+        }
+    }
+}
