@@ -5,11 +5,12 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::{env, fs};
 
-const FILES: [&str; 4] = [
+const FILES: [&str; 5] = [
     "strongroom/v1/common.proto",
     "strongroom/v1/context.proto",
     "strongroom/v1/root.proto",
     "strongroom/v1/admin.proto",
+    "strongroom/v1/approval.proto",
 ];
 /// The contract of key management plugins. It is no part of what the server describes of itself.
 const PLUGIN: &str = "kms/v2/plugin.proto";

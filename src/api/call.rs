@@ -51,6 +51,11 @@ impl Call {
         Ok(Self { service: Arc::clone(service), caller: Arc::clone(caller), operation })
     }
 
+    /// Who calls.
+    pub(super) const fn caller(&self) -> &Arc<Caller> {
+        &self.caller
+    }
+
     pub(super) async fn permit<A: Action>(&self, tenant: &str) -> Result<Permit<A>, Failure> {
         self.service.permit(&self.caller, tenant).await
     }

@@ -6,9 +6,10 @@ use super::parse::{log_text, uuid_text};
 use crate::model::{Duration, KekState, Owner, Scope, Timestamp};
 use crate::proto::v1;
 use crate::service::{
-    EntryChange, EntryDescription, EntryWithValue, EventDescription, JobDescription, JobKind, JobState,
-    KekDescription, KekUse, LogLine, ProviderKind, Recipient, RootCondition, RootDescription, RootEpoch,
-    RootRecipient, RootVerification, SessionDescription, Status, TenantDescription, TokenDescription,
+    ApprovalDescription, ApprovalState, EntryChange, EntryDescription, EntryWithValue, EventDescription,
+    JobDescription, JobKind, JobState, KekDescription, KekUse, LogLine, ProviderKind, Recipient,
+    RootCondition, RootDescription, RootEpoch, RootRecipient, RootVerification, SessionDescription, Status,
+    TenantDescription, TokenDescription,
 };
 
 pub(super) fn time(time: Timestamp) -> ProtoTimestamp {
@@ -145,6 +146,30 @@ pub(super) fn job(job: &JobDescription) -> v1::Job {
         failed_sessions: job.failures.iter().map(|id| data_encoding::HEXLOWER.encode(id)).collect(),
         before: job.before().map(kek_use).collect(),
         after: job.after().map(kek_use).collect(),
+    }
+}
+
+pub(super) fn approval(approval: ApprovalDescription) -> v1::Approval {
+    let state = match approval.state {
+        ApprovalState::Waiting => v1::ApprovalState::Waiting,
+        ApprovalState::Approved => v1::ApprovalState::Approved,
+        ApprovalState::Denied => v1::ApprovalState::Denied,
+        ApprovalState::Used => v1::ApprovalState::Used,
+        ApprovalState::Expired => v1::ApprovalState::Expired,
+    };
+    v1::Approval {
+        approval_id: uuid_text(approval.id),
+        operation: approval.what.operation().name().to_owned(),
+        tenant: approval.tenant,
+        description: approval.what.to_string(),
+        scopes: approval.what.scopes().iter().map(|of| scope(of.name()).into()).collect(),
+        requester: approval.requester,
+        create_time: Some(millis(approval.asked)),
+        expire_time: Some(millis(approval.expires)),
+        state: state.into(),
+        decider: approval.decider,
+        decide_time: some_millis(approval.decided),
+        use_time: some_millis(approval.used),
     }
 }
 

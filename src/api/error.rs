@@ -5,6 +5,7 @@ use std::time::Duration;
 use tonic::metadata::MetadataValue;
 use tonic::{Code, Status};
 
+use super::parse::uuid_text;
 use super::status::{Draft, invalid_field, status};
 use crate::proto::v1::ErrorReason;
 use crate::service::{Error, Failure, Receipt, rfc3339};
@@ -62,6 +63,19 @@ fn draft(error: &Error) -> Draft {
         Error::KeyDisabled => begin(Code::FailedPrecondition, ErrorReason::KeyDisabled),
         Error::KeyDestroyed => begin(Code::FailedPrecondition, ErrorReason::KeyDestroyed),
         Error::JobNotFound => begin(Code::NotFound, ErrorReason::JobNotFound),
+        Error::ApprovalRequired(asked) => {
+            let scopes: Vec<_> = asked.what.scopes().iter().map(|scope| scope.name()).collect();
+            begin(Code::FailedPrecondition, ErrorReason::ApprovalRequired)
+                .metadata("approval_id", uuid_text(asked.id))
+                .metadata("description", asked.what.to_string())
+                .metadata("expire_time", rfc3339(asked.expires))
+                .metadata("scopes", scopes.join(","))
+        }
+        Error::ApprovalNotFound => begin(Code::NotFound, ErrorReason::ApprovalNotFound),
+        Error::ApprovalOwn => begin(Code::PermissionDenied, ErrorReason::ApprovalOwn),
+        Error::ApprovalState(state) => {
+            begin(Code::FailedPrecondition, ErrorReason::ApprovalState).metadata("state", state.name())
+        }
         Error::KeyNotFound => begin(Code::NotFound, ErrorReason::KeyNotFound),
         Error::KeyState(state) => {
             begin(Code::FailedPrecondition, ErrorReason::KeyState).metadata("state", state.name())

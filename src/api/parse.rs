@@ -209,6 +209,12 @@ pub(super) fn repeat(method: &'static str, id: &str, request: &impl Message) -> 
     Ok(Some(Repeat::new(RequestId(uuid.into_bytes()), method, &encoded)))
 }
 
+pub(super) fn approval_id(id: &str) -> Parsed<[u8; 16]> {
+    let uuid =
+        Uuid::try_parse(id).map_err(|_| Error::invalid("approval_id", Problem::Form { form: "a UUID" }))?;
+    Ok(uuid.into_bytes())
+}
+
 /// The id of a recipient's key.
 pub(super) fn root_key_id(field: &'static str, text: &str) -> Parsed<String> {
     match text.len() {

@@ -119,6 +119,8 @@ pub struct Event {
     pub scope: Option<Scope>,
     /// The view that was asked for (`pol.view`).
     pub view: Option<View>,
+    /// The approval that it is about, on which it was done, or for want of which it was not (`pol.apr`).
+    pub approval: Option<[u8; 16]>,
     /// Where the request came from (`net`).
     pub source: Option<Source>,
     /// The W3C trace id (`tr`).
@@ -152,6 +154,7 @@ impl Event {
             kek: None,
             scope: None,
             view: None,
+            approval: None,
             source: None,
             trace: None,
             request: None,

@@ -127,6 +127,9 @@ impl Writer {
                 Some(View::Full) => line.text("view", "full"),
                 None => {}
             }
+            if let Some(approval) = event.approval {
+                line.uuid("apr", approval);
+            }
         });
     }
 
@@ -330,6 +333,7 @@ mod tests {
             kek: Some(KekVersion(u32::MAX)),
             scope: Some(Scope::ReadFull),
             view: Some(View::Redacted),
+            approval: Some([3; 16]),
             source: pseudonym.map(|ip| Source { ip, tls: Some(TlsVersion::V1_3) }),
             trace: Some([1; 16]),
             request: Some([2; 16]),
@@ -365,7 +369,7 @@ mod tests {
                 r#""rsn":"LAST_EVENT_MISMATCH","ten":"{ff}","act":{{"k":"token","p":"{p}"}},"own":"{p}","#,
                 r#""sid":"{p}","res":{{"kp":"{p}","ver":{max},"n":{max}}},"nb":{{"in":{max},"out":{max}}},"#,
                 r#""ch":"{ab}","kid":{{"dek":"{cd}","kek":4294967295}},"pol":{{"authz":"read-full","#,
-                r#""view":"redacted"}},"net":{{"ip":"{p}","tls":"1.3"}},"tr":"{one}","rid":"{two}","#,
+                r#""view":"redacted","apr":"{three}"}},"net":{{"ip":"{p}","tls":"1.3"}},"tr":"{one}","rid":"{two}","#,
                 r#""us":{max},"n":4294967295}}"#
             ),
             max = max,
@@ -375,6 +379,7 @@ mod tests {
             cd = "cd".repeat(16),
             one = "01".repeat(16),
             two = "02020202-0202-0202-0202-020202020202",
+            three = "03030303-0303-0303-0303-030303030303",
         );
         let found = line(&full(&keys), &keys, max, max);
         assert_eq!(found, expected);

@@ -129,6 +129,18 @@ operations! {
     TenantSuspend = "tenant.suspend",
     /// A tenant was resumed.
     TenantResume = "tenant.resume",
+    /// Something that needs a second person was asked for.
+    ApprovalRequest = "approval.request",
+    /// A second person approved it.
+    ApprovalApprove = "approval.approve",
+    /// It was denied or withdrawn.
+    ApprovalDeny = "approval.deny",
+    /// Its time was over.
+    ApprovalExpire = "approval.expire",
+    /// An approval was looked at.
+    ApprovalRead = "approval.read",
+    /// Approvals were listed.
+    ApprovalList = "approval.list",
     /// A token was created.
     TokenCreate = "tok.create",
     /// Tokens were listed.
@@ -164,8 +176,8 @@ impl Operation {
         Self::ALL.iter().copied().find(|operation| operation.name() == name)
     }
 
-    const fn bit(self) -> u64 {
-        1 << (self as u64)
+    const fn bit(self) -> u128 {
+        1 << (self as u128)
     }
 }
 
@@ -176,13 +188,13 @@ pub struct UnknownOperation;
 
 /// A set of operations.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct OperationSet(u64);
+pub struct OperationSet(u128);
 
 impl OperationSet {
     /// No operation.
     pub const NONE: Self = Self(0);
     /// Every operation.
-    pub const ALL: Self = Self(u64::MAX);
+    pub const ALL: Self = Self(u128::MAX);
 
     /// The set with `operation` too.
     #[must_use]
@@ -239,7 +251,7 @@ mod tests {
 
     #[test]
     fn every_operation_has_a_bit_and_a_name_of_its_own() {
-        assert!(Operation::ALL.len() <= 64);
+        assert!(Operation::ALL.len() <= 128);
         for operation in Operation::ALL {
             assert_eq!(Operation::from_name(operation.name()), Some(*operation));
             assert!(operation.name().bytes().all(|b| b.is_ascii_lowercase() || b == b'.'));

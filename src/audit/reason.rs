@@ -99,6 +99,14 @@ reasons! {
     KeyInUse = "KEY_IN_USE", 9;
     /// No job of this kind.
     JobNotFound = "JOB_NOT_FOUND", 5;
+    /// A second person must approve it first.
+    ApprovalRequired = "APPROVAL_REQUIRED", 9;
+    /// No such approval for this caller.
+    ApprovalNotFound = "APPROVAL_NOT_FOUND", 5;
+    /// Who asked cannot approve.
+    ApprovalOwn = "APPROVAL_OWN", 7;
+    /// Not for an approval in its state.
+    ApprovalState = "APPROVAL_STATE", 9;
     /// A root provider could not be asked.
     RootUnavailable = "ROOT_UNAVAILABLE", 14;
     /// An older epoch of the root key is still in use.

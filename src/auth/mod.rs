@@ -1,8 +1,8 @@
 //! Who is calling, and what may they do.
 //!
 //! An [`Authenticator`] turns credentials into a [`Principal`]; [`authorize`] turns a principal and an action into a
-//! [`Permit`]. A permit can be made nowhere else, names one tenant, and every use case asks for one: nothing runs
-//! without a decision. Everything that is not allowed is denied.
+//! [`Permit`]. A permit can be made nowhere else, names one tenant, and every use case asks for one (or, where what it takes is
+//! known only once a row was read, asks [`allows`]): nothing runs without a decision. Everything that is not allowed is denied.
 //!
 //! This module stores nothing: tokens are found through the [`TokenDirectory`] seam.
 
@@ -16,6 +16,7 @@ pub use authenticate::{
 };
 pub use permit::{
     Action, Denied, DestroyKeys, DestroyKeysNow, ListSessions, ManageKeys, ManageRoot, ManageTenants,
-    ManageTokens, Permit, PurgeSensitive, Read, ReadAudit, ReadFull, ReadStatus, Target, Write, authorize,
+    ManageTokens, Permit, PurgeSensitive, Read, ReadAudit, ReadFull, ReadStatus, Target, Write, allows,
+    authorize,
 };
 pub use principal::{Caller, Principal, Source};

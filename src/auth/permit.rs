@@ -130,13 +130,22 @@ pub enum Denied {
 /// # Errors
 /// [`Denied`] unless the credentials name both.
 pub fn authorize<A: Action>(caller: &Arc<Caller>, target: Target) -> Result<Permit<A>, Denied> {
-    if !names(&caller.principal, &target) {
+    allows(caller, &target, &[A::SCOPE])?;
+    Ok(Permit { caller: Arc::clone(caller), target, action: PhantomData })
+}
+
+/// Whether the credentials of `caller` allow everything that needs `scopes`, to be done to
+/// `target`: for who is to decide about what somebody else does. It makes no permit. What needs no
+/// scope is denied.
+///
+/// # Errors
+/// [`Denied`] unless they name the target and every scope.
+pub fn allows(caller: &Caller, target: &Target, scopes: &[Scope]) -> Result<(), Denied> {
+    if scopes.is_empty() || !names(&caller.principal, target) {
         return Err(Denied::Foreign);
     }
-    if !caller.principal.scopes().allows(A::SCOPE) {
-        return Err(Denied::Scope(A::SCOPE));
-    }
-    Ok(Permit { caller: Arc::clone(caller), target, action: PhantomData })
+    let missing = scopes.iter().find(|scope| !caller.principal.scopes().allows(**scope));
+    missing.map_or(Ok(()), |scope| Err(Denied::Scope(*scope)))
 }
 
 fn names(principal: &Principal, target: &Target) -> bool {

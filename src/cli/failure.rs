@@ -360,6 +360,14 @@ fn hint_of_reason(error: &ClientError) -> Option<String> {
         R::KeyNotFound => "'strongroom key list' shows the versions and their states",
         R::KeyState => key_state_hint(error),
         R::KeyInUse => return error.detail("sessions").map(in_use_hint),
+        R::ApprovalRequired => return Some(approval_hint(error)),
+        R::ApprovalNotFound => {
+            "'strongroom approval list' shows those that you asked for or may decide about"
+        }
+        R::ApprovalOwn => "somebody else must approve it, with a token of another name",
+        R::ApprovalState => {
+            "'strongroom approval list' shows how far each is; a command that is run again asks anew"
+        }
         R::RootUnavailable => "the server's log says what the root provider answered; nothing was changed",
         R::RootRolling => "'strongroom root status' shows how many rows are left; it goes on by itself",
         R::RecipientNotFound => "'strongroom root status' shows the recipients and their key ids",
@@ -390,6 +398,15 @@ fn hint_of_reason(error: &ClientError) -> Option<String> {
         R::Unspecified | R::InvalidField | R::RedactionRejected | R::RequestIdReused => return None,
     };
     Some(hint.to_owned())
+}
+
+/// Who must do what now, so that a command goes ahead.
+fn approval_hint(error: &ClientError) -> String {
+    let [id, until] = ["approval_id", "expire_time"].map(|name| error.detail(name).unwrap_or("?"));
+    format!(
+        "it was asked for: somebody else runs 'strongroom approval approve {id}', then you run the same command again, all until \
+         {until}"
+    )
 }
 
 fn mismatch_hint(error: &ClientError) -> String {

@@ -51,7 +51,8 @@ pub enum KeyCommand {
     ///
     /// The sessions that it wraps are lost then, with everything in them, and there must be none unless --force says how many.
     /// The server counts them first; with many sessions in the tenant, give it longer with --timeout. The primary is
-    /// refused: promote another version first. The token needs the scope keys-destroy.
+    /// refused: promote another version first. The token needs the scope keys-destroy. Where the installation asks for a second
+    /// person, the command fails and says what must be approved; run again after that, it goes ahead.
     ///
     /// What it does not reach: copies of the wrapped key in backups and in old storage segments stay openable by whoever
     /// holds the root key, until the root epoch is rolled and its old key destroyed.

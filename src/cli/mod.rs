@@ -14,6 +14,7 @@ pub mod output;
 pub mod profile;
 mod root;
 
+mod approval;
 mod audit;
 mod completion;
 mod entry;
@@ -151,6 +152,16 @@ pub enum Command {
     /// not open), failed_sessions (blinded ids, at most 32), before and after (sessions by key version: version, sessions).
     #[command(subcommand)]
     Job(job::JobCommand),
+    /// Decide about what takes two people
+    ///
+    /// Where the installation asks for a second person, a command that destroys fails, and prints as JSON: approval,
+    /// description, expires, scopes (what the approver's token needs), command (what the approver runs). Its exit code is 1.
+    /// After the approval, the same command goes ahead.
+    ///
+    /// An approval as JSON: approval, state (waiting, approved, denied, used, expired), operation, tenant (null: the server
+    /// itself), description (exactly what would be done), scopes, requester, asked, expires, decider, decided, used.
+    #[command(subcommand)]
+    Approval(approval::ApprovalCommand),
     /// Manage tokens
     ///
     /// A token as JSON: token, scopes, tenants, created, expires, revoked.
@@ -225,7 +236,7 @@ fn perform(cli: Cli) -> Result<(), Failure> {
     let console = Console::of_process(cli.global.output, cli.global.quiet);
     let mut invocation = Invocation::new(cli.global, console);
     let invocation = &mut invocation;
-    match cli.command {
+    let outcome = match cli.command {
         Command::Session(command) => block_on(command.run(invocation)),
         Command::Entry(command) => block_on(command.run(invocation)),
         Command::Event(command) => block_on(command.run(invocation)),
@@ -233,12 +244,17 @@ fn perform(cli: Cli) -> Result<(), Failure> {
         Command::Key(command) => block_on(command.run(invocation)),
         Command::Root(command) => block_on(command.run(invocation)),
         Command::Job(command) => block_on(command.run(invocation)),
+        Command::Approval(command) => block_on(command.run(invocation)),
         Command::Token(command) => block_on(command.run(invocation)),
         Command::Audit(command) => block_on(command.run(invocation)),
         Command::Status(command) => block_on(command.run(invocation)),
         Command::Bench(command) => command.run(invocation),
         Command::Completion(command) => command.run(invocation),
+    };
+    if let Err(failure) = &outcome {
+        approval::tell(failure, invocation)?;
     }
+    outcome
 }
 
 /// Runs a command that makes one call or stream at a time.

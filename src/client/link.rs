@@ -16,6 +16,7 @@ use super::retry::{Attempts, Budget, Retries};
 use super::token::TokenFile;
 use crate::model::limits::{BATCH_VALUE_BYTES, MESSAGE_OVERHEAD_BYTES};
 use crate::proto::v1::admin_service_client::AdminServiceClient;
+use crate::proto::v1::approval_service_client::ApprovalServiceClient;
 use crate::proto::v1::context_service_client::ContextServiceClient;
 
 /// Largest message in either direction: a full batch, with room for a thousand names with labels.
@@ -52,6 +53,13 @@ pub(super) fn context(channel: Channel) -> ContextServiceClient<Channel> {
 /// The control plane's generated client, with the message bounds of this client.
 pub(super) fn admin(channel: Channel) -> AdminServiceClient<Channel> {
     AdminServiceClient::new(channel)
+        .max_decoding_message_size(MESSAGE_BYTES)
+        .max_encoding_message_size(MESSAGE_BYTES)
+}
+
+/// The generated client of what waits for a second person, with the message bounds of this client.
+pub(super) fn approval(channel: Channel) -> ApprovalServiceClient<Channel> {
+    ApprovalServiceClient::new(channel)
         .max_decoding_message_size(MESSAGE_BYTES)
         .max_encoding_message_size(MESSAGE_BYTES)
 }

@@ -50,9 +50,10 @@ mod token;
 mod watch;
 
 pub use admin::{
-    Admin, AuditEvent, AuditOrder, AuditSearch, AuditTail, DestroyKek, Job, JobKind, JobState, JobWatch, Kek,
-    KekDestruction, KekUse, NewToken, Root, RootEpoch, RootHealth, RootProvider, RootProviderCheck,
-    RootRecipient, RootVerification, Rotation, ServerStatus, TenantRecord, Token, TokenCreated,
+    Admin, Approval, ApprovalState, AuditEvent, AuditOrder, AuditSearch, AuditTail, DestroyKek, Job, JobKind,
+    JobState, JobWatch, Kek, KekDestruction, KekUse, NewToken, Root, RootEpoch, RootHealth, RootProvider,
+    RootProviderCheck, RootRecipient, RootVerification, Rotation, ServerStatus, TenantRecord, Token,
+    TokenCreated,
 };
 pub use answer::{Answer, AuditStamp};
 pub use batch::{Delete, Found, Put, Write, Written};

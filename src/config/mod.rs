@@ -40,6 +40,9 @@
 //! connection_age = "1h"       # 1m to 1day; then the connection is asked to go, with jitter
 //! drain_timeout = "30s"       # 1s to 10m, for requests in flight at shutdown
 //!
+//! [approvals]
+//! required = false            # recommended: true, as soon as there are two people; see keys/README.md
+//!
 //! [log]
 //! format = "text"             # or "json"
 //! level = "info"              # a level, or directives such as "info,strongroom::commit=debug"
@@ -114,6 +117,8 @@ pub struct Config {
     pub root: Root,
     /// Bounds that an operator may move.
     pub limits: Limits,
+    /// Whether it takes two people to do what cannot be undone.
+    pub approvals: Approvals,
     /// What is logged, and how.
     pub log: Log,
 }
@@ -199,6 +204,14 @@ pub struct Log {
     pub level: String,
 }
 
+/// Whether it takes two people to do what cannot be undone. By default it does not, because an installation with one token
+/// could destroy nothing then; with two people it should.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Approvals {
+    /// Whether somebody else must approve it first.
+    pub required: bool,
+}
+
 impl Config {
     /// Reads a file and checks its values. [`check_files`](Self::check_files) looks at the files that it names: before
     /// they are used, but not before `init` has made the keyring file.
@@ -224,6 +237,7 @@ impl Config {
             store: read_store(&document, base),
             root: root::read(&document, base, environment),
             limits: read_limits(&document),
+            approvals: read_approvals(&document),
             log: read_log(&document),
         };
         document.finish(config)
@@ -265,6 +279,7 @@ impl Config {
                 next: None,
             },
             limits: Limits::default(),
+            approvals: Approvals::default(),
             log: Log::default(),
         }
     }
@@ -396,6 +411,10 @@ fn read_limits(document: &Document<'_>) -> Limits {
     }
 }
 
+fn read_approvals(document: &Document<'_>) -> Approvals {
+    Approvals { required: document.section("approvals").boolean("required", Approvals::default().required) }
+}
+
 fn read_log(document: &Document<'_>) -> Log {
     let section = document.section("log");
     let default = Log::default();
@@ -460,6 +479,7 @@ mod tests {
         read_store(&document, base);
         root::read(&document, base, &environment);
         read_limits(&document);
+        read_approvals(&document);
         read_log(&document);
         document.known_fields().len()
     }
@@ -473,6 +493,7 @@ mod tests {
         assert!(!config.tls.allow_tls12);
         assert_eq!(config.root.provider, Provider::File { keyring: "/secrets/root.key".into() });
         assert_eq!((config.limits, config.log), (Limits::default(), Log::default()));
+        assert!(!config.approvals.required);
     }
 
     #[test]
@@ -487,14 +508,14 @@ mod tests {
     }
 
     #[test]
-    fn there_are_at_most_twenty_five_fields_and_eight_more_for_an_engine_and_all_are_documented() {
+    fn there_are_at_most_twenty_five_fields_and_nine_more_for_an_engine_and_all_are_documented() {
         let [whole, kms, transit, kubernetes] = examples().try_into().unwrap();
         let transit = documented_with(&transit);
         let (before, rest) = transit.split_once("auth = \"token\"").unwrap();
         let (_, after) = rest.split_once("token = \"bao.token\"").unwrap();
         let kubernetes = format!("{before}auth = \"kubernetes\"\n{kubernetes}\n#{after}");
         for (text, most) in
-            [(whole, 25), (documented_with(&kms), 25), (transit.clone(), 33), (kubernetes, 33)]
+            [(whole, 25), (documented_with(&kms), 25), (transit.clone(), 34), (kubernetes, 34)]
         {
             assert!(parse(&text).is_ok(), "{:?}", parse(&text));
             let shown = text.lines().filter(|line| !line.starts_with('#') && line.contains(" = ")).count();

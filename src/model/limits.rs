@@ -76,6 +76,17 @@ pub const KEY_GRACE_MAX: Duration = Duration::from_secs(90 * 24 * 3600);
 pub const KEY_PERIOD_MIN: Duration = Duration::from_secs(24 * 3600);
 /// Longest such time.
 pub const KEY_PERIOD_MAX: Duration = Duration::from_secs(3650 * 24 * 3600);
+/// How long what was asked for can be approved and used: long enough for somebody who sleeps now, and short enough that who
+/// approved still knows why.
+pub const APPROVAL_TTL: Duration = Duration::from_secs(24 * 3600);
+/// How long an approval can be looked at after its time was over.
+pub const APPROVAL_KEPT: Duration = Duration::from_secs(7 * 24 * 3600);
+/// Most approvals of one store that wait or can be used.
+pub const APPROVALS_OPEN: usize = 256;
+/// Most of these that one principal asked for, so that nobody takes the place of all others.
+pub const APPROVALS_OPEN_EACH: usize = 32;
+/// Most approvals that are stored, with those that were used, denied or expired; the oldest of these make room.
+pub const APPROVALS_STORED: usize = 512;
 /// Sessions that a job names of those that it could not work on.
 pub const JOB_FAILURES: usize = 32;
 /// Most sessions a second that a job's rate may be.

@@ -25,6 +25,7 @@ use crate::config::{Config, EngineKind};
 use crate::crypto::RecoveryPrivateKey;
 use crate::env::{Clock, Entropy, SystemClock, SystemEntropy};
 use crate::keyring::Keyring;
+use crate::model::limits::APPROVAL_TTL;
 use crate::provider::RootHealth;
 use crate::service::{CreateToken, Jobs, Limits, Parts, RootAccess, Service, Sweeper};
 use crate::store::{SledEngine, SledOptions, StorageEngine};
@@ -163,6 +164,7 @@ impl Core {
             entropy: Arc::clone(&entropy),
             limits: Limits { value_bytes: config.limits.max_value_bytes },
             root: Arc::clone(root) as Arc<dyn RootAccess>,
+            approvals: config.approvals.required.then_some(APPROVAL_TTL),
         });
         Ok(Self { engine, committer, keyring, service, entropy, clock })
     }
@@ -218,7 +220,8 @@ fn open_engine(config: &Config) -> Result<Arc<dyn StorageEngine>, ServerError> {
 }
 
 /// The services of which health is reported; the empty name stands for the server.
-const REPORTED: [&str; 3] = ["", "strongroom.v1.ContextService", "strongroom.v1.AdminService"];
+const REPORTED: [&str; 4] =
+    ["", "strongroom.v1.ContextService", "strongroom.v1.AdminService", "strongroom.v1.ApprovalService"];
 
 async fn report(reporter: &HealthReporter, serving: bool) {
     let status = match serving {

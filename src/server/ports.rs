@@ -15,7 +15,10 @@ use crate::api::layers::{Around, InFlight, MessageLimits, Methods, Rpc, Stack};
 use crate::api::transport::{
     ClientAuth, ConnectionLimits, Listener, ServeReport, TlsFiles, TlsSource, TlsVersions,
 };
-use crate::api::{Admin, AdminServiceServer, Context, ContextServiceServer, DESCRIPTORS, Identify};
+use crate::api::{
+    Admin, AdminServiceServer, ApprovalServiceServer, Approvals, Context, ContextServiceServer, DESCRIPTORS,
+    Identify,
+};
 use crate::auth::{Authenticator, TokenAuthenticator};
 use crate::config::{Config, Limits};
 use crate::model::limits::DEADLINE_CEILING;
@@ -141,6 +144,9 @@ fn routes(core: &Core, health: HealthServer<impl Health>) -> Result<[Routes; 3],
     let admin = AdminServiceServer::new(Admin::new(Arc::clone(&core.service)))
         .max_decoding_message_size(request)
         .max_encoding_message_size(response);
+    let approvals = ApprovalServiceServer::new(Approvals::new(Arc::clone(&core.service)))
+        .max_decoding_message_size(request)
+        .max_encoding_message_size(response);
     let reflection = || {
         tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(DESCRIPTORS)
@@ -148,6 +154,7 @@ fn routes(core: &Core, health: HealthServer<impl Health>) -> Result<[Routes; 3],
             .map_err(|_| ServerError::Descriptors)
     };
     let data = Routes::new(context).add_service(health.clone()).add_service(reflection()?);
-    let admin = Routes::new(admin).add_service(health.clone()).add_service(reflection()?);
+    let admin =
+        Routes::new(admin).add_service(approvals).add_service(health.clone()).add_service(reflection()?);
     Ok([data, admin, Routes::new(health)].map(Routes::prepare))
 }

@@ -129,11 +129,13 @@ impl Service {
         Attempt { service: self, log: Arc::clone(&self.system_log), event }
     }
 
-    fn system_attempt(&self, caller: &Caller, operation: Operation) -> Attempt<'_> {
+    /// Begins something that a caller does, in the server's own log.
+    pub(super) fn system_attempt(&self, caller: &Caller, operation: Operation) -> Attempt<'_> {
         self.attempt_on(Arc::clone(&self.system_log), caller, operation)
     }
 
-    fn attempt_on(&self, log: Arc<LogKeys>, caller: &Caller, operation: Operation) -> Attempt<'_> {
+    /// Begins something that a caller does, in a log.
+    pub(super) fn attempt_on(&self, log: Arc<LogKeys>, caller: &Caller, operation: Operation) -> Attempt<'_> {
         let mut event = Event::new(operation);
         let principal = log.pseudonym(domain::PRINCIPAL, &[caller.principal.id().as_bytes()]);
         event.actor = Some(Actor::Token(principal));

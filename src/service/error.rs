@@ -1,5 +1,6 @@
 //! What can go wrong in a use case.
 
+use super::approval::{ApprovalState, Asked};
 use crate::audit::Reason;
 use crate::auth::Denied;
 use crate::commit::{CommitError, Receipt};
@@ -110,6 +111,18 @@ pub enum Error {
     /// There never was a job of this kind.
     #[error("there is no such job")]
     JobNotFound,
+    /// A second person must approve it first.
+    #[error("somebody else must approve this first")]
+    ApprovalRequired(Box<Asked>),
+    /// There is no such approval, or not for this caller.
+    #[error("there is no such approval")]
+    ApprovalNotFound,
+    /// Who asked for something cannot approve it.
+    #[error("who asked for something cannot approve it")]
+    ApprovalOwn,
+    /// What was asked for is not for an approval in this state.
+    #[error("the approval is {}", .0.name())]
+    ApprovalState(ApprovalState),
     /// There is no such token.
     #[error("there is no such token")]
     TokenNotFound,
@@ -335,6 +348,10 @@ impl Error {
             Self::KeyDisabled => Reason::KeyDisabled,
             Self::KeyDestroyed => Reason::KeyDestroyed,
             Self::JobNotFound => Reason::JobNotFound,
+            Self::ApprovalRequired(_) => Reason::ApprovalRequired,
+            Self::ApprovalNotFound => Reason::ApprovalNotFound,
+            Self::ApprovalOwn => Reason::ApprovalOwn,
+            Self::ApprovalState(_) => Reason::ApprovalState,
             Self::KeyNotFound => Reason::KeyNotFound,
             Self::KeyState(_) => Reason::KeyState,
             Self::KeyInUse { .. } => Reason::KeyInUse,
@@ -357,7 +374,12 @@ impl Error {
     pub const fn is_denial(&self) -> bool {
         matches!(
             self,
-            Self::TenantNotFound | Self::SessionNotFound | Self::PermissionDenied(_) | Self::ViewNotPermitted
+            Self::TenantNotFound
+                | Self::SessionNotFound
+                | Self::PermissionDenied(_)
+                | Self::ViewNotPermitted
+                | Self::ApprovalNotFound
+                | Self::ApprovalOwn
         )
     }
 }

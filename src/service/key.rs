@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::answers::Slot;
+use super::approval::{Approval, Sensitive};
 use super::attempt::{Attempt, until_won};
 use super::cursor::{CursorScope, page_size};
 use super::expiry::Bounds;
@@ -11,7 +12,7 @@ use super::hub::Announcement;
 use super::view::{Answer, Page, PageRequest, Repeat};
 use super::{Error, Failure, Service, TenantDescription};
 use crate::audit::Operation;
-use crate::auth::{Action, DestroyKeys, DestroyKeysNow, ManageKeys, Permit};
+use crate::auth::{Action, Caller, DestroyKeys, DestroyKeysNow, ManageKeys, Permit};
 use crate::commit::Receipt;
 use crate::keyring::{KekChange, KekVersionState, Keyring, Tenant};
 use crate::model::limits::{KEY_GRACE_DEFAULT, KEY_GRACE_MAX, KEY_GRACE_MIN, KEY_PERIOD_MAX, KEY_PERIOD_MIN};
@@ -101,6 +102,8 @@ struct Altered {
     /// The number of sessions that die, if any may.
     dying: Option<u64>,
     dry_run: bool,
+    /// What it takes a second person for.
+    sensitive: Option<Sensitive>,
 }
 
 impl KekDescription {
@@ -118,11 +121,12 @@ impl KekDescription {
 
 impl Altered {
     const fn new(row: Row, version: KekVersion) -> Self {
-        Self { row, version, dying: None, dry_run: false }
+        Self { row, version, dying: None, dry_run: false, sensitive: None }
     }
 
-    fn killing(self, destroy: &DestroyKek) -> Self {
-        Self { dying: Some(destroy.expect_sessions), dry_run: destroy.dry_run, ..self }
+    fn killing(self, destroy: &DestroyKek, what: Sensitive) -> Self {
+        let (dying, dry_run) = (Some(destroy.expect_sessions), destroy.dry_run);
+        Self { dying, dry_run, sensitive: Some(what), ..self }
     }
 }
 
@@ -232,7 +236,8 @@ impl Service {
     ///
     /// # Errors
     /// [`Error::KeyInUse`] when other than the expected number of sessions would die; [`Error::KeyNotFound`],
-    /// [`Error::KeyState`]; [`Error::Invalid`] for a grace outside of its bounds.
+    /// [`Error::KeyState`]; [`Error::Invalid`] for a grace outside of its bounds; [`Error::ApprovalRequired`] when somebody
+    /// else must approve it first.
     pub async fn destroy_kek(
         &self,
         permit: &Permit<DestroyKeys>,
@@ -245,7 +250,10 @@ impl Service {
             GRACE.span(grace)?;
             let at = now.after(grace);
             let row = self.keyring.change_kek(tenant, version, KekChange::Schedule(at), now)?;
-            Ok(Altered::new(row, version).killing(destroy))
+            let grace = u64::try_from(grace.as_millis()).unwrap_or(u64::MAX);
+            let sessions = destroy.expect_sessions;
+            let what = Sensitive::KeySchedule { version: version.0, grace, sessions };
+            Ok(Altered::new(row, version).killing(destroy, what))
         });
         Ok(altered.await?.map(|(kek, _)| kek))
     }
@@ -264,7 +272,8 @@ impl Service {
         let version = destroy.version;
         let altered = self.alter_key(permit, Operation::KeyDestroy, Some(version), repeat, |tenant, now| {
             let row = self.keyring.change_kek(tenant, version, KekChange::Destroy, now)?;
-            Ok(Altered::new(row, version).killing(destroy))
+            let what = Sensitive::KeyDestroy { version: version.0, sessions: destroy.expect_sessions };
+            Ok(Altered::new(row, version).killing(destroy, what))
         });
         Ok(altered.await?.map(|(kek, _)| kek))
     }
@@ -353,13 +362,16 @@ impl Service {
         let (mut attempt, tenant) = self.attempt(permit, operation).await?;
         attempt.event.kek = version;
         let slot = self.system_slot(permit, repeat);
-        let outcome = until_won!(self.alter_key_once(&mut attempt, &tenant, slot.as_ref(), &alter).await);
+        let caller = permit.caller();
+        let outcome =
+            until_won!(self.alter_key_once(&mut attempt, caller, &tenant, slot.as_ref(), &alter).await);
         attempt.close(outcome).await
     }
 
     async fn alter_key_once(
         &self,
         attempt: &mut Attempt<'_>,
+        caller: &Caller,
         tenant: &Tenant,
         slot: Option<&Slot>,
         alter: impl Fn(&Tenant, Timestamp) -> Result<Altered, Error>,
@@ -371,6 +383,7 @@ impl Service {
             return Ok((now, attempt.record().await?));
         }
         let altered = alter(&tenant, self.clock.now())?;
+        attempt.event.approval = None;
         attempt.event.kek = Some(altered.version);
         let (mut batch, after) = self.tenant_change(&tenant, &row, altered.row)?;
         let mut description = describe(&after, altered.version)?;
@@ -388,6 +401,11 @@ impl Service {
         if altered.dry_run {
             return Ok(((description, TenantDescription::new(&tenant)), attempt.record().await?));
         }
+        let approval = match altered.sensitive {
+            Some(what) => self.approved(attempt, caller, Some(&tenant), what).await?,
+            None => Approval::NOT_NEEDED,
+        };
+        approval.stage(self, &mut batch)?;
         if let Some(slot) = slot {
             let given = Given { version: altered.version.0, sessions: description.sessions };
             slot.give(self, &self.system_answer_key(), &given, &mut batch)?;

@@ -1,10 +1,12 @@
 //! The use cases: what Strongroom does, without a word of gRPC.
 //!
-//! Every use case takes a [`Permit`](crate::auth::Permit), reads the control rows that it depends on together with its
+//! Every use case takes a [`Permit`](crate::auth::Permit) (those about approvals decide when they have read the approval), reads the control rows that it depends on together with its
 //! data, and answers only when the event that records it is on disk. One that fails changed nothing, and is on record
 //! as well. Rows are the truth: what is kept in memory is addressed by the exact bytes of the row that it came from.
 
 mod answers;
+mod approval;
+mod approvals;
 mod attempt;
 mod audit;
 mod batch;
@@ -40,6 +42,8 @@ use std::sync::{Arc, Mutex};
 pub use crate::audit::{Filter, LogLine, Operation, OperationSet, Order, Outcome, OutcomeSet};
 pub use crate::commit::Receipt;
 pub use crate::keyring::{ProviderKind, Recipient, RootEpoch, RootRecipient};
+pub use approval::{ApprovalState, Asked, Sensitive};
+pub use approvals::ApprovalDescription;
 pub use audit::{AuditPage, AuditQuery, AuditTail};
 pub use entry::Reading;
 pub use error::{Error, Failure, Problem};
@@ -63,9 +67,10 @@ use crate::audit::{FailureTally, LogKeys, LogReader};
 use crate::commit::Committer;
 use crate::env::{Clock, Entropy};
 use crate::keyring::Keyring;
-use crate::model::{TenantId, Timestamp};
+use crate::model::{Duration, TenantId, Timestamp};
 use crate::store::StorageEngine;
 
+use approval::Approvals;
 use hub::Hub;
 use opened::SessionMemo;
 use root::Roll;
@@ -91,6 +96,7 @@ pub struct Service {
     limits: Limits,
     root: Arc<dyn RootAccess>,
     roll: Roll,
+    approvals: Approvals,
     counters: Counters,
     started: Timestamp,
 }
@@ -126,13 +132,15 @@ pub struct Parts {
     pub limits: Limits,
     /// The root providers.
     pub root: Arc<dyn RootAccess>,
+    /// How long somebody else has to approve what cannot be undone; `None`: nobody else is asked.
+    pub approvals: Option<Duration>,
 }
 
 impl Service {
     /// Assembles the service.
     #[must_use]
     pub fn new(parts: Parts) -> Arc<Self> {
-        let Parts { engine, committer, keyring, clock, entropy, limits, root } = parts;
+        let Parts { engine, committer, keyring, clock, entropy, limits, root, approvals } = parts;
         let tokens = Arc::new(Tokens::new(Arc::clone(&engine), Arc::clone(&keyring)));
         Arc::new(Self {
             system_log: Arc::new(attempt::system_log(&keyring)),
@@ -154,6 +162,7 @@ impl Service {
             limits,
             root,
             roll: Roll::default(),
+            approvals: Approvals::new(approvals),
         })
     }
 

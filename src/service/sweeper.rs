@@ -20,7 +20,7 @@ use crate::audit::Operation;
 use crate::crypto::{Header, Kind, open_start};
 use crate::keyring::{SessionKeys, Tenant};
 use crate::model::limits::{DELETED_TOMBSTONE_TTL, TOMBSTONE_TTL};
-use crate::model::{SessionId, Timestamp};
+use crate::model::{SessionId, TenantId, Timestamp};
 use crate::store::{Batch, Key, Row, RowExpect, ScanRange, keys};
 
 /// Index rows in one step.
@@ -138,7 +138,8 @@ impl Sweeper {
     }
 }
 
-enum Swept {
+/// What became of an index row.
+pub(super) enum Swept {
     Session,
     Other,
     NotYet,
@@ -149,6 +150,9 @@ impl Service {
         let Some((second, row)) = keys::expiring(&index) else {
             return self.drop_index(None, index).await;
         };
+        if keys::approval_id(&row).is_some() {
+            return self.sweep_approval(index, row, now).await;
+        }
         let Some(tenant) = self.tenant_of(&row).await? else {
             return self.drop_index(None, index).await;
         };
@@ -162,16 +166,21 @@ impl Service {
     }
 
     async fn tenant_of(&self, row: &Key) -> Result<Option<Arc<Tenant>>, Error> {
-        let Some(id) = row.tenant() else {
-            return Ok(None);
-        };
+        match row.tenant() {
+            Some(id) => self.tenant_with(id).await,
+            None => Ok(None),
+        }
+    }
+
+    /// The tenant of that id, if there is one.
+    pub(super) async fn tenant_with(&self, id: TenantId) -> Result<Option<Arc<Tenant>>, Error> {
         let key = keys::tenant(id);
         let [tenant] = self.read([key.clone()]).await?;
         Ok(tenant.map(|row| self.keyring.open_tenant(&key, &row)).transpose()?)
     }
 
     /// Removes an index row that has nothing to say any more.
-    async fn drop_index(&self, tenant: Option<&Tenant>, index: Key) -> Result<Swept, Error> {
+    pub(super) async fn drop_index(&self, tenant: Option<&Tenant>, index: Key) -> Result<Swept, Error> {
         let mut attempt = match tenant {
             Some(tenant) => self.own_attempt(tenant, Operation::SessionReclaim),
             None => self.own_server_attempt(Operation::SessionReclaim),

@@ -32,6 +32,8 @@ pub enum Table {
     Expiry = b'X',
     /// Long work on a tenant's rows: what there is to know of each kind's latest.
     Job = b'J',
+    /// What was asked for and needs the approval of a second person.
+    Approval = b'P',
     /// Blocks of leaves of access logs.
     LogBlock = b'L',
     /// Heads of access logs.
@@ -274,6 +276,19 @@ pub mod keys {
     #[must_use]
     pub fn job(tenant: TenantId, kind: u8) -> Key {
         key(Table::Job, &[&tenant.0, &[kind]])
+    }
+
+    /// An approval, by its id.
+    #[must_use]
+    pub fn approval(id: &[u8; 16]) -> Key {
+        key(Table::Approval, &[&TenantId::SYSTEM.0, id])
+    }
+
+    /// The id of an approval, of its key.
+    #[must_use]
+    pub fn approval_id(row: &Key) -> Option<[u8; 16]> {
+        let is_approval = row.as_bytes().first() == Some(&(Table::Approval as u8));
+        is_approval.then(|| row.within_tenant().try_into().ok())?
     }
 
     /// The remembered answer to a request id that was given in `period`.

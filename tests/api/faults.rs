@@ -6,6 +6,7 @@ use std::io::ErrorKind;
 
 use futures_util::future::LocalBoxFuture;
 use strongroom::crypto::Kind;
+use strongroom::model::limits::APPROVAL_TTL;
 use strongroom::proto::v1::{self, Scope};
 use strongroom::store::{Effect, Failure, Fault, Key, Operation, Row, Table};
 use tonic::{Code, Response, Status};
@@ -16,17 +17,19 @@ use crate::requests::{
     write_delete, write_put,
 };
 use crate::site::Site;
-use crate::support::{Refusal, soon};
+use crate::support::{Control, Inside, Login, Refusal, secret, soon};
 
 /// A store with something of everything.
 struct Scene {
     site: Site,
     session: v1::SessionRef,
+    /// What somebody else than the administrator asked for, and waits for.
+    approval: String,
 }
 
 impl Scene {
     async fn new() -> Self {
-        let site = Site::inside().await;
+        let site = Site::within(Inside::open_with_approvals(APPROVAL_TTL).await);
         let create = v1::CreateSessionRequest { idle_ttl: Some(seconds(1000)), ..create("demo") };
         let session = site.create(create).await;
         site.put(&session, "key", "value").await;
@@ -36,13 +39,19 @@ impl Scene {
             let pending = v1::RotateKekRequest { tenant: demo(), pending: true, ..Default::default() };
             site.admin().rotate_kek(pending).await.unwrap();
         }
-        let doomed = v1::DestroyKekRequest { tenant: demo(), version: SCHEDULED, ..Default::default() };
-        site.admin().destroy_kek(doomed).await.unwrap();
+        let other = site.token(&[Scope::KeysDestroy], &["demo"]).await;
+        for version in [PENDING, SCHEDULED] {
+            let id = asked(site.admin(), version).await;
+            let approve = v1::ApproveRequest { approval_id: id };
+            site.approving(Some(&other)).approve(approve).await.unwrap();
+        }
+        site.admin().destroy_kek(doomed(SCHEDULED)).await.unwrap();
+        let approval = asked(site.control(Some(&other)), PENDING).await;
         let rewrap = v1::StartJobRequest { tenant: demo(), kind: REWRAP, ..Default::default() };
         site.admin().start_job(rewrap).await.unwrap();
         // Every use of the session renews it from here on, so that reads write as well.
         site.world().clock.advance(std::time::Duration::from_secs(200));
-        Self { site, session }
+        Self { site, session, approval }
     }
 
     /// All rows but those of logs.
@@ -74,6 +83,17 @@ impl Scene {
     }
 }
 
+fn doomed(version: u32) -> v1::DestroyKekRequest {
+    v1::DestroyKekRequest { tenant: demo(), version, ..Default::default() }
+}
+
+/// Asks for a version to be destroyed; gives the approval that this takes.
+async fn asked(mut who: Control, version: u32) -> String {
+    let refusal = Refusal::of(&who.destroy_kek(doomed(version)).await.unwrap_err());
+    assert_eq!(refusal.reason, "APPROVAL_REQUIRED");
+    refusal.details["approval_id"].clone()
+}
+
 type Run = for<'a> fn(&'a Scene) -> LocalBoxFuture<'a, Result<(), Box<Refusal>>>;
 
 fn told<T>(outcome: Result<Response<T>, Status>) -> Result<(), Box<Refusal>> {
@@ -94,6 +114,18 @@ macro_rules! data {
 macro_rules! admin {
     ($call:ident, $request:expr) => {
         |scene| Box::pin(async move { told(scene.site.admin().$call($request).await) })
+    };
+}
+
+/// A call by the administrator about the approval that waits.
+macro_rules! approval {
+    ($call:ident, $request:ident) => {
+        |scene| {
+            Box::pin(async move {
+                let request = v1::$request { approval_id: scene.approval.clone() };
+                told(scene.site.approving(Some(&secret(Login::Admin))).$call(request).await)
+            })
+        }
     };
 }
 
@@ -202,18 +234,7 @@ const CALLS: &[(&str, Run)] = &[
         admin!(disable_kek, v1::DisableKekRequest { tenant: demo(), version: PENDING, request_id: new_id() }),
     ),
     ("CountKekUse", admin!(count_kek_use, v1::CountKekUseRequest { tenant: demo() })),
-    (
-        "DestroyKek",
-        admin!(
-            destroy_kek,
-            v1::DestroyKekRequest {
-                tenant: demo(),
-                version: PENDING,
-                request_id: new_id(),
-                ..Default::default()
-            }
-        ),
-    ),
+    ("DestroyKek", admin!(destroy_kek, v1::DestroyKekRequest { request_id: new_id(), ..doomed(PENDING) })),
     (
         "CancelKekDestruction",
         admin!(
@@ -228,6 +249,15 @@ const CALLS: &[(&str, Run)] = &[
     ("GetJob", admin!(get_job, v1::GetJobRequest { tenant: demo(), kind: REWRAP })),
     ("ListJobs", admin!(list_jobs, v1::ListJobsRequest { tenant: demo() })),
     ("CancelJob", admin!(cancel_job, v1::CancelJobRequest { tenant: demo(), kind: REWRAP })),
+    ("ListApprovals", |scene| {
+        Box::pin(async move {
+            let mut admin = scene.site.approving(Some(&secret(Login::Admin)));
+            told(admin.list_approvals(v1::ListApprovalsRequest::default()).await)
+        })
+    }),
+    ("GetApproval", approval!(get_approval, GetApprovalRequest)),
+    ("Approve", approval!(approve, ApproveRequest)),
+    ("Deny", approval!(deny, DenyRequest)),
     ("GetRoot", admin!(get_root, v1::GetRootRequest {})),
     ("VerifyRoot", admin!(verify_root, v1::VerifyRootRequest {})),
     ("RotateRoot", admin!(rotate_root, v1::RotateRootRequest { dry_run: false, request_id: new_id() })),
@@ -386,8 +416,8 @@ async fn a_commit_that_breaks_is_whole_or_not_at_all_and_ends_the_service() {
                 }
 
                 // After a restart the operation is there with its event, or neither is.
-                let Scene { site, session } = scene;
-                let scene = Scene { site: site.reopened().await, session };
+                let Scene { site, session, approval } = scene;
+                let scene = Scene { site: site.reopened().await, session, approval };
                 let (after, done_after) = (scene.state().await, scene.done().await);
                 if applied {
                     // A look at the log is not counted, see above.
@@ -442,7 +472,7 @@ async fn a_sweep_that_fails_anywhere_leaves_no_ending_without_its_event() {
     for operation in [Operation::MultiGet, Operation::Scan, Operation::Commit] {
         for (number, effect) in (1..=8).flat_map(|number| effects.iter().map(move |effect| (number, effect)))
         {
-            let Scene { site, session } = Scene::new().await;
+            let Scene { site, session, .. } = Scene::new().await;
             for n in 0..3 {
                 let expiration = Some(v1::create_session_request::Expiration::Ttl(seconds(60)));
                 let short = site.create(v1::CreateSessionRequest { expiration, ..create("demo") }).await;

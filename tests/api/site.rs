@@ -8,7 +8,7 @@ use strongroom::proto::v1::{self, Scope};
 use tonic::{Code, Response, Status};
 
 use crate::requests;
-use crate::support::{Context, Control, Daemon, Inside, Login, Refusal, Stamp, answered, refused};
+use crate::support::{Approving, Context, Control, Daemon, Inside, Login, Refusal, Stamp, answered, refused};
 
 /// A tenant, and clients with tokens for it.
 pub struct Site {
@@ -123,6 +123,14 @@ impl Site {
         match &self.host {
             Host::Outside(daemon) => daemon.control_with(secret),
             Host::Inside(inside) => inside.control_with(secret),
+        }
+    }
+
+    /// A client of what waits for a second person.
+    pub fn approving(&self, secret: Option<&str>) -> Approving {
+        match &self.host {
+            Host::Outside(daemon) => daemon.approving_with(secret),
+            Host::Inside(inside) => inside.approving_with(secret),
         }
     }
 

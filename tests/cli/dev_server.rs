@@ -1,10 +1,15 @@
 //! A real server in dev mode, in a directory of its own, on free ports.
 
+use std::fs;
 use std::io::{BufRead as _, BufReader};
+use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 
-/// A running `strongroomd dev`. It is killed when this is dropped.
+use crate::command::strongroom;
+
+/// A running server. It is killed when this is dropped.
 pub struct DevServer {
     // An option so that it can be taken: what is dropped gives nothing away.
     dir: Option<tempfile::TempDir>,
@@ -27,6 +32,39 @@ impl DevServer {
     pub fn kill(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
+    }
+
+    /// Serves the same store as a configuration file says that asks for two people, on a loopback address of its own.
+    pub fn serve_with_approvals(&mut self) {
+        let sockets = [(); 3].map(|()| TcpListener::bind("127.0.0.2:0").unwrap());
+        let [data, admin, health] = sockets.map(|socket| socket.local_addr().unwrap());
+        let dir = self.dir.path();
+        let config = format!(
+            "[listen]\ndata = '{data}'\nadmin = '{admin}'\nhealth = '{health}'\n\
+             [tls]\ncertificate = 'keys/dev/server.pem'\nkey = 'keys/dev/server.key'\n\
+             [store]\npath = 'data'\n\
+             [root]\nkeyring = 'keys/dev/root.key'\nrecovery = ['keys/dev/recovery.pub']\n\
+             [approvals]\nrequired = true\n"
+        );
+        fs::write(dir.join("strongroom.toml"), config).unwrap();
+        let profile = format!(
+            "endpoint = \"https://{data}\"\nadmin_endpoint = \"https://{admin}\"\nserver_name = \"localhost\"\n\
+             ca_file = \"ca.pem\"\ntoken_file = \"app.token\"\nadmin_token_file = \"admin.token\"\ntenant = \"demo\"\n"
+        );
+        fs::write(dir.join("keys/dev/profile.toml"), profile).unwrap();
+        self.child = Command::new(env!("CARGO_BIN_EXE_strongroomd"))
+            .args(["serve", "--config", "strongroom.toml"])
+            .current_dir(dir)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let patience = Instant::now() + Duration::from_secs(60);
+        while strongroom(dir, ["status"]).code != 0 {
+            assert_eq!(self.child.try_wait().unwrap(), None, "the server ended");
+            assert!(Instant::now() < patience, "the server does not answer");
+        }
     }
 
     /// Starts a killed server again over the same store.

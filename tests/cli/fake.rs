@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use strongroom::proto::v1::admin_service_server::AdminServiceServer;
+use strongroom::proto::v1::approval_service_server::ApprovalServiceServer;
 use strongroom::proto::v1::context_service_server::{ContextService, ContextServiceServer};
 use strongroom::proto::v1::{self, expectation::Condition};
 use tokio_stream::Stream;
@@ -24,6 +25,7 @@ use tonic_types::{ErrorDetails, StatusExt as _};
 use crate::command::strongroom;
 
 mod admin;
+mod approvals;
 
 /// Every time that the fake names.
 pub const TIME: &str = "2026-07-01T12:00:00.000Z";
@@ -60,6 +62,7 @@ struct State {
     tenants: BTreeMap<String, v1::Tenant>,
     keks: BTreeMap<String, Vec<v1::Kek>>,
     jobs: BTreeMap<i32, VecDeque<v1::Job>>,
+    approvals: Vec<v1::Approval>,
     tokens: u64,
     filter: Option<v1::AuditFilter>,
 }
@@ -99,7 +102,8 @@ impl Fake {
             .tls_config(ServerTlsConfig::new().identity(identity))
             .unwrap()
             .add_service(ContextServiceServer::new(service.clone()).max_decoding_message_size(32 << 20))
-            .add_service(AdminServiceServer::new(service.clone()));
+            .add_service(AdminServiceServer::new(service.clone()))
+            .add_service(ApprovalServiceServer::new(service.clone()));
         runtime.spawn(server.serve_with_incoming(incoming));
         drop(guard);
         write_profile(dir.path(), port, &issued.cert.pem());
@@ -151,6 +155,11 @@ impl Fake {
     pub fn job_will_be(&self, jobs: impl IntoIterator<Item = v1::Job>) {
         let jobs: VecDeque<_> = jobs.into_iter().collect();
         self.state().jobs.insert(jobs[0].kind, jobs);
+    }
+
+    /// From now on these are the approvals.
+    pub fn approvals_will_be(&self, approvals: impl IntoIterator<Item = v1::Approval>) {
+        self.state().approvals = approvals.into_iter().collect();
     }
 
     /// Most sessions a second of the last job that was started.

@@ -11,6 +11,7 @@
     reason = "tests"
 )]
 
+mod approvals;
 mod bench;
 mod command;
 mod dev_server;

@@ -73,7 +73,7 @@ impl Caller {
 
     /// Makes a call, whoever it is that answers it.
     pub async fn send(&self, path: &str, request: Request<Bytes>) -> Result<Vec<Bytes>, Status> {
-        let wire = if path.contains("AdminService") { &self.admin } else { &self.data };
+        let wire = if path.contains("ContextService") { &self.data } else { &self.admin };
         call(wire, path, request).await
     }
 }
@@ -105,6 +105,7 @@ impl<'a> Planting<'a> {
         self.tokens().await;
         self.root().await;
         self.logs().await;
+        self.approvals().await;
         let called: BTreeSet<&String> = self.good.keys().collect();
         assert_eq!(called, self.protocol.methods.keys().collect(), "a method without a good request");
         self.fields().await;
@@ -357,6 +358,20 @@ impl<'a> Planting<'a> {
             self.good::<v1::RevokeTokenResponse>("RevokeToken", revoke).await;
         }
         self.good::<v1::ListTokensResponse>("ListTokens", v1::ListTokensRequest::default()).await;
+    }
+
+    /// In dev mode nothing waits for a second person: what asks for one approval is refused, however good it is.
+    async fn approvals(&mut self) {
+        self.good::<v1::ListApprovalsResponse>("ListApprovals", v1::ListApprovalsRequest::default()).await;
+        let approval_id = Uuid::new_v4().to_string();
+        let of_one = v1::GetApprovalRequest { approval_id }.encode_to_vec();
+        for method in ["GetApproval", "Approve", "Deny"] {
+            let path = format!("/strongroom.v1.ApprovalService/{method}");
+            let request = self.everything.request(of_one.clone().into());
+            let refused = self.everything.send(&path, request).await.unwrap_err();
+            self.harvest.refused(format!("{method} of none"), &refused);
+            self.good.insert(path, of_one.clone());
+        }
     }
 
     async fn logs(&mut self) {

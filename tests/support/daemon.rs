@@ -11,7 +11,7 @@ use strongroom::proto::v1;
 use tempfile::TempDir;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint};
 
-use super::wire::{self, Context, Control, context, control};
+use super::wire::{self, Approving, Context, Control, approving, context, control};
 use super::{PATIENCE, until};
 
 /// The tokens of dev mode.
@@ -202,6 +202,10 @@ impl Daemon {
 
     pub fn control_with(&self, token: Option<&str>) -> Control {
         control(wire::wire(self.channel(&self.admin_endpoint()), token))
+    }
+
+    pub fn approving_with(&self, token: Option<&str>) -> Approving {
+        approving(wire::wire(self.channel(&self.admin_endpoint()), token))
     }
 
     /// A connection of its own, which is made with the first call.

@@ -8,7 +8,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use ring::digest::{SHA256, digest};
 use strongroom::api::layers::{Around, InFlight, MessageLimits, Methods, Stack};
-use strongroom::api::{Admin, Context as ContextHandler, Identify};
+use strongroom::api::{Admin, Approvals, Context as ContextHandler, Identify};
 use strongroom::auth::TokenAuthenticator;
 use strongroom::commit::Committer;
 use strongroom::env::{Clock, Entropy, EntropyError};
@@ -19,6 +19,7 @@ use strongroom::model::limits::VALUE_BYTES;
 use strongroom::model::{Scope, StoreId, TenantName, TenantSet, Timestamp, TokenName};
 use strongroom::proto::DESCRIPTORS;
 use strongroom::proto::v1::admin_service_server::AdminServiceServer;
+use strongroom::proto::v1::approval_service_server::ApprovalServiceServer;
 use strongroom::proto::v1::context_service_server::ContextServiceServer;
 use strongroom::service::{
     CreateToken, Jobs, Limits, Parts, Recipient, RootAccess, RootCondition, Service, Sweeper,
@@ -32,7 +33,7 @@ use tower::Layer as _;
 use zeroize::Zeroizing;
 
 use super::daemon::Login;
-use super::wire::{self, Context, Control, Wire, context, control};
+use super::wire::{self, Approving, Context, Control, Wire, approving, context, control};
 
 /// When a store in memory begins: 2026-09-21.
 pub const BEGIN: Timestamp = Timestamp::from_millis(1_790_000_000_000);
@@ -142,6 +143,7 @@ pub struct Inside {
     pub jobs: Jobs,
     /// Whether the root provider is well enough for new keys.
     pub new_keys: Arc<AtomicBool>,
+    approvals: Option<Duration>,
     data: Wire,
     admin: Wire,
 }
@@ -155,7 +157,14 @@ impl Inside {
     pub async fn open_seeded(seed: u64) -> Self {
         let engine = Arc::new(Faulty::new(MemoryEngine::new()));
         let clock = Arc::new(FakeClock(AtomicU64::new(BEGIN.as_millis())));
-        Self::assemble(engine, clock, Arc::new(SeededEntropy::new(seed))).await
+        Self::assemble(engine, clock, Arc::new(SeededEntropy::new(seed)), None).await
+    }
+
+    /// A service on an empty store, where it takes two people to do what cannot be undone.
+    pub async fn open_with_approvals(lifetime: Duration) -> Self {
+        let engine = Arc::new(Faulty::new(MemoryEngine::new()));
+        let clock = Arc::new(FakeClock(AtomicU64::new(BEGIN.as_millis())));
+        Self::assemble(engine, clock, Arc::new(SeededEntropy::new(1)), Some(lifetime)).await
     }
 
     /// The same store in the hands of another process: nothing that was remembered is left. Faults are healed.
@@ -164,13 +173,14 @@ impl Inside {
         let engine = Arc::new(Faulty::new(MemoryEngine::new()));
         let rows = self.rows().await;
         engine.inner().commit(Batch { put: rows, ..Batch::default() }).await.unwrap();
-        Self::assemble(engine, Arc::clone(&self.clock), Arc::clone(&self.entropy)).await
+        Self::assemble(engine, Arc::clone(&self.clock), Arc::clone(&self.entropy), self.approvals).await
     }
 
     async fn assemble(
         engine: Arc<Faulty<MemoryEngine>>,
         clock: Arc<FakeClock>,
         entropy: Arc<SeededEntropy>,
+        approvals: Option<Duration>,
     ) -> Self {
         let dyn_clock: Arc<dyn Clock> = Arc::<FakeClock>::clone(&clock);
         let dyn_entropy: Arc<dyn Entropy> = Arc::<SeededEntropy>::clone(&entropy);
@@ -189,6 +199,7 @@ impl Inside {
             entropy: dyn_entropy,
             limits: Limits { value_bytes: VALUE_BYTES },
             root: Arc::new(OpenRoot(Arc::clone(&new_keys))),
+            approvals,
         });
         service.ensure_tenant(&TenantName::new(TENANT).unwrap()).await.unwrap();
         for login in [Login::App, Login::Admin, Login::Reader] {
@@ -197,7 +208,20 @@ impl Inside {
         let (data, admin) = routes(&service, dyn_clock);
         let sweeper = Sweeper::new(Arc::clone(&service));
         let jobs = Jobs::new(Arc::clone(&service));
-        Self { engine, clock, entropy, keyring, committer, service, sweeper, jobs, new_keys, data, admin }
+        Self {
+            engine,
+            clock,
+            entropy,
+            keyring,
+            committer,
+            service,
+            sweeper,
+            jobs,
+            new_keys,
+            approvals,
+            data,
+            admin,
+        }
     }
 
     /// The generated client of the data plane.
@@ -216,6 +240,11 @@ impl Inside {
 
     pub fn control_with(&self, token: Option<&str>) -> Control {
         control(wire::wire(self.admin.clone(), token))
+    }
+
+    /// The generated client of what waits for a second person.
+    pub fn approving_with(&self, token: Option<&str>) -> Approving {
+        approving(wire::wire(self.admin.clone(), token))
     }
 
     /// Lets the sweeper work until it has nothing to do; returns how many sessions it expired.
@@ -310,7 +339,8 @@ fn routes(service: &Arc<Service>, clock: Arc<dyn Clock>) -> (Wire, Wire) {
         .max_decoding_message_size(usize::MAX);
     let admin =
         AdminServiceServer::new(Admin::new(Arc::clone(service))).max_decoding_message_size(usize::MAX);
-    let [data, admin] = [Routes::new(data), Routes::new(admin)]
+    let approvals = ApprovalServiceServer::new(Approvals::new(Arc::clone(service)));
+    let [data, admin] = [Routes::new(data), Routes::new(admin).add_service(approvals)]
         .map(|routes| wire::wire(stack.around(identify.layer(routes.prepare())), None));
     (data, admin)
 }

@@ -11,9 +11,9 @@ mod raw;
 mod wire;
 
 pub use daemon::{Daemon, Login};
-pub use inside::{BEGIN, FakeClock, Inside, SeededEntropy};
+pub use inside::{BEGIN, FakeClock, Inside, SeededEntropy, secret};
 pub use raw::Raw;
-pub use wire::{Context, Control, Refusal, Stamp, answered, refused, stamp};
+pub use wire::{Approving, Context, Control, Refusal, Stamp, answered, refused, stamp};
 
 use std::time::Duration;
 

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use http::HeaderValue;
 use http::header::AUTHORIZATION;
 use strongroom::proto::v1::admin_service_client::AdminServiceClient;
+use strongroom::proto::v1::approval_service_client::ApprovalServiceClient;
 use strongroom::proto::v1::context_service_client::ContextServiceClient;
 use tonic::body::Body;
 use tonic::metadata::MetadataMap;
@@ -28,6 +29,8 @@ pub struct WireError(#[from] BoxError);
 pub type Context = ContextServiceClient<Wire>;
 /// A client of the control plane.
 pub type Control = AdminServiceClient<Wire>;
+/// A client of what waits for a second person.
+pub type Approving = ApprovalServiceClient<Wire>;
 
 /// Lets `service` carry calls that present `token`.
 pub fn wire<S, E>(service: S, token: Option<&str>) -> Wire
@@ -60,6 +63,10 @@ pub fn control(wire: Wire) -> Control {
     AdminServiceClient::new(wire)
         .max_decoding_message_size(MESSAGE_BYTES)
         .max_encoding_message_size(MESSAGE_BYTES)
+}
+
+pub fn approving(wire: Wire) -> Approving {
+    ApprovalServiceClient::new(wire)
 }
 
 /// Where a call is on record.

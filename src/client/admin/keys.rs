@@ -176,7 +176,8 @@ impl Admin {
     /// # Errors
     /// `KEY_IN_USE`, with the number found as the [detail](ClientError::detail) `sessions`, when other than
     /// `expect_sessions` would die; `KEY_STATE`, with its state as the detail `state`, for the primary and for a version
-    /// that is scheduled or destroyed already; `TENANT_NOT_FOUND`, `KEY_NOT_FOUND`; `INVALID_FIELD` for a grace outside
+    /// that is scheduled or destroyed already; `APPROVAL_REQUIRED`, with the details `approval_id`, `description`,
+    /// `expire_time` and `scopes`, when somebody else must approve it first; `TENANT_NOT_FOUND`, `KEY_NOT_FOUND`; `INVALID_FIELD` for a grace outside
     /// of its bounds; see [`ClientError`] for the rest.
     pub async fn destroy_kek(
         &self,

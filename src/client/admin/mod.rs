@@ -1,11 +1,13 @@
-//! The control plane: tenants, keys, jobs, tokens, the access log, the server's state.
+//! The control plane: tenants, keys, jobs, approvals, tokens, the access log, the server's state.
 
+mod approvals;
 mod audit;
 mod jobs;
 mod keys;
 mod records;
 mod root;
 
+pub use approvals::{Approval, ApprovalState};
 pub use audit::{AuditEvent, AuditOrder, AuditSearch, AuditTail};
 pub use jobs::{Job, JobKind, JobState, JobWatch};
 pub use keys::DestroyKek;

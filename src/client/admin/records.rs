@@ -269,7 +269,7 @@ pub(super) const fn scope_to_wire(scope: Scope) -> v1::Scope {
     }
 }
 
-fn scope_from_wire(scope: i32) -> Result<Scope, ClientError> {
+pub(super) fn scope_from_wire(scope: i32) -> Result<Scope, ClientError> {
     Ok(match v1::Scope::try_from(scope).unwrap_or_default() {
         v1::Scope::Read => Scope::Read,
         v1::Scope::ReadFull => Scope::ReadFull,
