@@ -27,9 +27,6 @@
 //! keyring = "root.key"        # required: the keyring file; or STRONGROOM_KEYRING_FILE
 //! recovery = ["recovery.pub"] # required, at least one: public keys of the offline recovery recipients
 //!
-//! [next_root]                 # only while the root key moves: see "root migrate" in keys/README.md
-//! keyring = "next.key"        # a provider with its fields, as in [root]
-//!
 //! [limits]
 //! max_value = "4MiB"          # 1KiB to 16MiB
 //! max_connections = 4096      # 1 to 65536, each listener
@@ -81,6 +78,14 @@
 //! auth_mount = "kubernetes"
 //! role = "strongroom"                                         # required
 //! jwt = "/var/run/secrets/kubernetes.io/serviceaccount/token" # the service account's token, read for each login
+//! ```
+//!
+//! While the root key moves to another provider, that one stands in a section of its own, with the same fields but `recovery`:
+//!
+//! ```toml
+//! [next_root]
+//! provider = "file"
+//! keyring = "next.key"
 //! ```
 
 mod environment;
@@ -509,7 +514,7 @@ mod tests {
 
     #[test]
     fn there_are_at_most_twenty_five_fields_and_nine_more_for_an_engine_and_all_are_documented() {
-        let [whole, kms, transit, kubernetes] = examples().try_into().unwrap();
+        let [whole, kms, transit, kubernetes, next] = examples().try_into().unwrap();
         let transit = documented_with(&transit);
         let (before, rest) = transit.split_once("auth = \"token\"").unwrap();
         let (_, after) = rest.split_once("token = \"bao.token\"").unwrap();
@@ -522,6 +527,8 @@ mod tests {
             assert_eq!(shown, known_fields(&text), "{text}");
             assert!(shown <= most, "{shown} fields");
         }
+        let moving = parse(&format!("{}{next}", examples().remove(0))).unwrap();
+        assert_eq!(moving.root.next, Some(Provider::File { keyring: "/etc/strongroom/next.key".into() }));
     }
 
     #[test]

@@ -15,7 +15,7 @@ use super::attempt::Attempt;
 use super::tenant::system_header;
 use super::{Error, Service, payload};
 use crate::audit::Operation;
-use crate::auth::{Action as _, Caller, DestroyKeys, DestroyKeysNow, Target, allows};
+use crate::auth::{Action as _, Caller, DestroyKeys, DestroyKeysNow, ManageRoot, Target, allows};
 use crate::crypto::{Kind, open, seal};
 use crate::keyring::Tenant;
 use crate::model::limits::{APPROVALS_OPEN, APPROVALS_OPEN_EACH, APPROVALS_STORED};
@@ -47,6 +47,20 @@ pub enum Sensitive {
         /// The number of sessions that die.
         sessions: u64,
     },
+    /// A new epoch of the root key begins, and the old one ends.
+    RootRotate,
+    /// The root key is wrapped for one more recovery key.
+    RootAdd {
+        /// The public half.
+        public_key: String,
+    },
+    /// The root key is wrapped for a recipient no longer.
+    RootRemove {
+        /// The recipient's key id; there is one with it.
+        key_id: String,
+    },
+    /// The root key is wrapped for the next provider, or for the key that the provider in use has by now.
+    RootMigrate,
 }
 
 impl Sensitive {
@@ -56,6 +70,10 @@ impl Sensitive {
         match self {
             Self::KeySchedule { .. } => Operation::KeySchedule,
             Self::KeyDestroy { .. } => Operation::KeyDestroy,
+            Self::RootRotate => Operation::RootRotate,
+            Self::RootAdd { .. } => Operation::RootAdd,
+            Self::RootRemove { .. } => Operation::RootRemove,
+            Self::RootMigrate => Operation::RootMigrate,
         }
     }
 
@@ -65,11 +83,14 @@ impl Sensitive {
         match self {
             Self::KeySchedule { .. } => &[DestroyKeys::SCOPE],
             Self::KeyDestroy { .. } => &[DestroyKeys::SCOPE, DestroyKeysNow::SCOPE],
+            Self::RootRotate | Self::RootAdd { .. } | Self::RootRemove { .. } | Self::RootMigrate => {
+                &[ManageRoot::SCOPE]
+            }
         }
     }
 }
 
-/// Says exactly what would be done, to whom is to decide. It names nothing that a caller chose.
+/// Says exactly what would be done, to whom is to decide. It names nothing that a caller chose but keys that were checked.
 impl fmt::Display for Sensitive {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -84,6 +105,14 @@ impl fmt::Display for Sensitive {
             Self::KeyDestroy { version, sessions } => {
                 write!(f, "destroy version {version} of the tenant's key at once; {}", Lost(*sessions))
             }
+            Self::RootRotate => f.write_str("begin a new epoch of the root key and end the old one"),
+            Self::RootAdd { public_key } => {
+                write!(f, "wrap the root key for the recovery key {public_key}, too")
+            }
+            Self::RootRemove { key_id } => {
+                write!(f, "wrap the root key for {} no longer", key_id.escape_debug())
+            }
+            Self::RootMigrate => f.write_str("wrap the root key for another provider or key, too"),
         }
     }
 }

@@ -7,12 +7,13 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::answers::Slot;
+use super::approval::{Approval, Sensitive};
 use super::attempt::{Attempt, until_won};
 use super::hub::Announcement;
 use super::view::{Answer, Repeat};
 use super::{Error, Failure, Problem, Service};
 use crate::audit::Operation;
-use crate::auth::{ManageRoot, Permit};
+use crate::auth::{Caller, ManageRoot, Permit};
 use crate::commit::Receipt;
 use crate::crypto::{RecoveryPublicKey, recovery};
 use crate::keyring::{
@@ -116,6 +117,15 @@ impl RootVerb {
         recovery::read_public(text).map(Self::Add).map_err(|_| Error::invalid(field, form))
     }
 
+    fn sensitive(&self) -> Sensitive {
+        match self {
+            Self::Rotate => Sensitive::RootRotate,
+            Self::Add(key) => Sensitive::RootAdd { public_key: recovery::write_public(key) },
+            Self::Remove(key_id) => Sensitive::RootRemove { key_id: key_id.clone() },
+            Self::Migrate => Sensitive::RootMigrate,
+        }
+    }
+
     const fn operation(&self) -> Operation {
         match self {
             Self::Rotate => Operation::RootRotate,
@@ -179,15 +189,20 @@ impl Service {
     ) -> Result<Answer<RootDescription>, Failure> {
         // What changes nothing is on record as a look.
         let operation = if dry_run { Operation::RootRead } else { verb.operation() };
-        let attempt = self.server_attempt(permit, operation);
+        let mut attempt = self.server_attempt(permit, operation);
         let slot = self.system_slot(permit, repeat);
-        let outcome = until_won!(self.change_root_once(&attempt, verb, dry_run, slot.as_ref()).await);
+        let caller = permit.caller();
+        let once = async |attempt: &mut Attempt<'_>| {
+            self.change_root_once(attempt, caller, verb, dry_run, slot.as_ref()).await
+        };
+        let outcome = until_won!(once(&mut attempt).await);
         attempt.close(outcome).await
     }
 
     async fn change_root_once(
         &self,
-        attempt: &Attempt<'_>,
+        attempt: &mut Attempt<'_>,
+        caller: &Caller,
         verb: &RootVerb,
         dry_run: bool,
         slot: Option<&Slot>,
@@ -201,7 +216,9 @@ impl Service {
         match self.root_change(&stored, verb).await? {
             Some(change) if !dry_run => {
                 let after = before.followed_by(change.epochs());
-                Ok((after, self.commit_root(attempt, change, slot).await?))
+                attempt.event.approval = None;
+                let approval = self.approved(attempt, caller, None, verb.sensitive()).await?;
+                Ok((after, self.commit_root(attempt, change, approval, slot).await?))
             }
             Some(_) | None => Ok((before, attempt.record().await?)),
         }
@@ -233,10 +250,12 @@ impl Service {
         &self,
         attempt: &Attempt<'_>,
         change: RootChange,
+        approval: Approval,
         slot: Option<&Slot>,
     ) -> Result<Receipt, Error> {
         let recipients = change.recipients().to_vec();
         let (mut batch, adopted) = change.split();
+        approval.stage(self, &mut batch)?;
         if let Some(slot) = slot {
             slot.give(self, &self.system_answer_key(), &(), &mut batch)?;
         }
@@ -261,7 +280,7 @@ impl Service {
         };
         let before = self.keyring.recipients();
         let added = change.recipients().iter().find(|of| !before.contains(of)).cloned();
-        self.commit_root(&attempt, change, None).await?;
+        self.commit_root(&attempt, change, Approval::NOT_NEEDED, None).await?;
         Ok(added)
     }
 
@@ -368,7 +387,7 @@ impl Service {
         let stored = self.keyring.read_epochs(&*self.engine).await?;
         let change = self.keyring.end_epochs(&stored, self.clock.now()).await?;
         let attempt = self.own_server_attempt(Operation::RootEnd);
-        self.commit_root(&attempt, change, None).await.map(|_| ())
+        self.commit_root(&attempt, change, Approval::NOT_NEEDED, None).await.map(|_| ())
     }
 
     fn roll_place(&self) -> std::sync::MutexGuard<'_, RollPlace> {

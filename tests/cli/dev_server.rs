@@ -38,7 +38,7 @@ impl DevServer {
     pub fn serve_with_approvals(&mut self) {
         let sockets = [(); 3].map(|()| TcpListener::bind("127.0.0.2:0").unwrap());
         let [data, admin, health] = sockets.map(|socket| socket.local_addr().unwrap());
-        let dir = self.dir.path();
+        let dir = self.dir().to_owned();
         let config = format!(
             "[listen]\ndata = '{data}'\nadmin = '{admin}'\nhealth = '{health}'\n\
              [tls]\ncertificate = 'keys/dev/server.pem'\nkey = 'keys/dev/server.key'\n\
@@ -61,7 +61,7 @@ impl DevServer {
             .spawn()
             .unwrap();
         let patience = Instant::now() + Duration::from_secs(60);
-        while strongroom(dir, ["status"]).code != 0 {
+        while strongroom(&dir, ["status"]).code != 0 {
             assert_eq!(self.child.try_wait().unwrap(), None, "the server ended");
             assert!(Instant::now() < patience, "the server does not answer");
         }

@@ -160,7 +160,7 @@ impl AdminService for Control {
         request: Request<v1::GetKekRequest>,
     ) -> Result<Response<v1::GetKekResponse>, Status> {
         let kek = kek(request.get_ref().version, v1::KekState::DestroyScheduled);
-        Ok(Response::new(v1::GetKekResponse { kek: Some(kek) }))
+        Ok(Response::new(v1::GetKekResponse { kek: Some(kek), receipt: String::new() }))
     }
 
     async fn promote_kek(
