@@ -222,6 +222,7 @@ pub(super) fn job_kind(kind: i32) -> Parsed<JobKind> {
     match v1::JobKind::try_from(kind) {
         Ok(v1::JobKind::Rewrap) => Ok(JobKind::Rewrap),
         Ok(v1::JobKind::Scrub) => Ok(JobKind::Scrub),
+        Ok(v1::JobKind::Reencrypt) => Ok(JobKind::Reencrypt),
         Ok(v1::JobKind::Unspecified) | Err(_) => Err(Error::invalid("kind", Problem::Unknown)),
     }
 }

@@ -35,7 +35,8 @@ pub enum JobCommand {
     /// Watch a job to its end
     ///
     /// Shows how far it is on standard error, and the job as it ended on standard output. To break this off does not end the
-    /// job. The exit code is 1 when a rewrap met sessions that do not open, and 5 when a scrub found records that do not.
+    /// job. The exit code is 1 when a rewrap or reencrypt met sessions that do not open, and 5 when a scrub found records that do
+    /// not. Sessions under a version that is disabled or destroyed are no failure of a scrub: it counts them apart, as closed.
     Watch(KindArgs),
     /// End a job where it is
     ///
@@ -50,6 +51,8 @@ enum Kind {
     Rewrap,
     /// Open every record and count those that do not open; nothing is changed
     Scrub,
+    /// Make new keys for all sessions and seal everything in them anew
+    Reencrypt,
 }
 
 impl From<Kind> for JobKind {
@@ -57,6 +60,7 @@ impl From<Kind> for JobKind {
         match kind {
             Kind::Rewrap => Self::Rewrap,
             Kind::Scrub => Self::Scrub,
+            Kind::Reencrypt => Self::Reencrypt,
         }
     }
 }
@@ -228,6 +232,9 @@ fn progress_text(job: &Job) -> String {
     if job.failed > 0 {
         text.push_str(&format!(", {} failed", job.failed));
     }
+    if job.sessions_closed > 0 {
+        text.push_str(&format!(", {} closed", job.sessions_closed));
+    }
     text
 }
 
@@ -255,6 +262,7 @@ struct JobRecord {
     done: u64,
     failed: u64,
     failed_sessions: Vec<String>,
+    sessions_closed: u64,
     before: Vec<UseRecord>,
     after: Vec<UseRecord>,
 }
@@ -284,6 +292,7 @@ impl From<&Job> for JobRecord {
             done: job.done,
             failed: job.failed,
             failed_sessions: job.failed_sessions.clone(),
+            sessions_closed: job.sessions_closed,
             before: use_records(&job.before),
             after: use_records(&job.after),
         }
@@ -327,6 +336,7 @@ impl Record for JobRecord {
         "DONE",
         "FAILED",
         "FAILED SESSIONS",
+        "CLOSED SESSIONS",
         "RATE",
         "RATE LIMIT",
         "LEFT",
@@ -348,6 +358,7 @@ impl Record for JobRecord {
             self.done.to_string(),
             self.failed.to_string(),
             optional_cell(failed),
+            self.sessions_closed.to_string(),
             self.rate_cell(),
             optional_cell(self.rate_limit.map(|limit| format!("{limit}/s"))),
             self.left_cell(),

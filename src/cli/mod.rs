@@ -135,12 +135,14 @@ pub enum Command {
     /// it does not reach).
     #[command(subcommand)]
     Key(key::KeyCommand),
-    /// Rewrap or scrub all sessions of a tenant
+    /// Rewrap, scrub or reencrypt all sessions of a tenant
     ///
-    /// A job as JSON: uid, kind (rewrap, scrub), state (running, done, cancelled), started, updated, ended, elapsed_seconds,
+    /// A job as JSON: uid, kind (rewrap, scrub, reencrypt), state (running, done, cancelled), started, updated, ended, elapsed_seconds,
     /// rate_limit (sessions a second), sessions_total (at the beginning), sessions_seen, sessions_per_second, seconds_left, done
-    /// (of a rewrap: sessions that were wrapped anew; of a scrub: records that opened), failed (sessions or records that did
-    /// not open), failed_sessions (blinded ids, at most 32), before and after (sessions by key version: version, sessions).
+    /// (of a rewrap: sessions that were wrapped anew; of a scrub: records that opened; of a reencrypt: sessions that were
+    /// encrypted anew), failed (sessions or records that did not open), failed_sessions (blinded ids, at most 32),
+    /// sessions_closed (of a scrub: not looked into, because their key version is disabled or destroyed), before and after
+    /// (sessions by key version: version, sessions).
     #[command(subcommand)]
     Job(job::JobCommand),
     /// Manage tokens

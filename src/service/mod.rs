@@ -63,6 +63,7 @@ use crate::model::{TenantId, Timestamp};
 use crate::store::StorageEngine;
 
 use hub::Hub;
+use jobs::Running;
 use opened::SessionMemo;
 use stripes::Stripes;
 use tenant::TenantDirectory;
@@ -81,6 +82,7 @@ pub struct Service {
     sessions: SessionMemo,
     tokens: Arc<Tokens>,
     hub: Hub,
+    running: Running,
     stripes: Stripes,
     refusals: FailureTally,
     limits: Limits,
@@ -102,6 +104,8 @@ struct Counters {
     integrity_failures: AtomicU64,
     sessions_expired: AtomicU64,
     sweeper_lag_millis: AtomicU64,
+    /// Changes that jobs committed.
+    job_commits: AtomicU64,
 }
 
 /// What a service is made of.
@@ -139,6 +143,7 @@ impl Service {
             sessions: SessionMemo::default(),
             tokens,
             hub: Hub::default(),
+            running: Running::default(),
             stripes: Stripes::default(),
             refusals: FailureTally::default(),
             counters: Counters::default(),

@@ -14,15 +14,32 @@ const VERSION: u8 = 1;
 
 /// Encodes a payload.
 pub(super) fn encode<T: Serialize>(payload: &T) -> Result<Zeroizing<Vec<u8>>, Error> {
-    postcard::to_extend(payload, vec![VERSION]).map(Zeroizing::new).map_err(|_| Error::Internal)
+    encode_as(VERSION, payload)
+}
+
+/// Encodes a payload of another version than the first.
+pub(super) fn encode_as<T: Serialize>(version: u8, payload: &T) -> Result<Zeroizing<Vec<u8>>, Error> {
+    postcard::to_extend(payload, vec![version]).map(Zeroizing::new).map_err(|_| Error::Internal)
 }
 
 /// Decodes a payload that was opened, so that anything else than a payload means damage or another version.
 pub(super) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Error> {
+    decode_as(VERSION, bytes)
+}
+
+/// Decodes a payload of another version than the first.
+pub(super) fn decode_as<T: DeserializeOwned>(version: u8, bytes: &[u8]) -> Result<T, Error> {
     match bytes.split_first() {
-        Some((&VERSION, payload)) => postcard::from_bytes(payload).map_err(|_| Error::Integrity),
+        Some((found, payload)) if *found == version => {
+            postcard::from_bytes(payload).map_err(|_| Error::Integrity)
+        }
         _ => Err(Error::Integrity),
     }
+}
+
+/// The version that a payload names.
+pub(super) fn version(bytes: &[u8]) -> Option<u8> {
+    bytes.first().copied()
 }
 
 /// Decodes a payload at the beginning of `bytes`, and says what follows it.
