@@ -82,7 +82,7 @@ pub use provider::{
     PROVIDER_SECRET_BYTES, ProviderError, ProviderKind, ProviderStatus, RootProvider, Wrapped,
 };
 pub use root::Recipient;
-pub use session::{SessionKeys, WrappedSession};
+pub use session::{ReplacedSession, SessionKeys, WrappedSession};
 pub use tenant::Tenant;
 pub use version::{KekChange, KekVersionState, Rotation};
 
@@ -431,6 +431,35 @@ impl Keyring {
         keys: &SessionKeys,
     ) -> Result<(Sealed, Option<Sealed>), KeyringError> {
         SessionRow::new(self.store, tenant, session_row)?.wrap(keys, self.entropy.as_ref())
+    }
+
+    /// Makes keys that take the place of a session's, and wraps both under what is the tenant's primary version now.
+    ///
+    /// # Errors
+    /// As for [`create_session_keys`](Self::create_session_keys).
+    pub fn replace_session_keys(
+        &self,
+        tenant: &Tenant,
+        session_row: &Key,
+        former: &SessionKeys,
+    ) -> Result<ReplacedSession, KeyringError> {
+        SessionRow::new(self.store, tenant, session_row)?.replace(former, self.entropy.as_ref())
+    }
+
+    /// Unwraps the keys of a session and remembers nothing: for walks over many, which would drive out those in use.
+    ///
+    /// # Errors
+    /// As for [`open_session_keys`](Self::open_session_keys).
+    pub fn peek_session_keys(
+        &self,
+        tenant: &Tenant,
+        session_row: &Key,
+        body: &[u8],
+        sensitive: Option<&[u8]>,
+    ) -> Result<SessionKeys, KeyringError> {
+        let row = SessionRow::new(self.store, tenant, session_row)?;
+        [Some(body), sensitive].iter().flatten().try_for_each(|record| row.check_version(record))?;
+        row.unwrap(body, sensitive)
     }
 
     /// Unwraps the keys of a session, or remembers having unwrapped exactly these bytes. `sensitive` is none once the

@@ -21,6 +21,8 @@ mod key;
 mod memo;
 mod opened;
 mod payload;
+mod places;
+mod reencrypt;
 mod session;
 mod status;
 mod stripes;
@@ -44,6 +46,7 @@ pub use event::{Appended, EventPage, EventReader, LastEvent, NewEvent};
 pub use job::{JobDescription, JobKind, JobState};
 pub use jobs::{JobReport, Jobs};
 pub use key::{DestroyKek, KekDescription, KekUse, KekVerb};
+pub use reencrypt::Reencryption;
 pub use session::{CreateSession, Lifetime, UpdateSession};
 pub use status::{Counts, Status};
 pub use sweeper::{SweepReport, Sweeper};
@@ -65,6 +68,7 @@ use crate::store::StorageEngine;
 use hub::Hub;
 use jobs::Running;
 use opened::SessionMemo;
+use places::Places;
 use stripes::Stripes;
 use tenant::TenantDirectory;
 
@@ -83,6 +87,7 @@ pub struct Service {
     tokens: Arc<Tokens>,
     hub: Hub,
     running: Running,
+    places: Places,
     stripes: Stripes,
     refusals: FailureTally,
     limits: Limits,
@@ -144,6 +149,7 @@ impl Service {
             tokens,
             hub: Hub::default(),
             running: Running::default(),
+            places: Places::default(),
             stripes: Stripes::default(),
             refusals: FailureTally::default(),
             counters: Counters::default(),

@@ -104,13 +104,67 @@ pub(super) struct SessionPayload {
     pub revision: u64,
     /// Whether the sensitive key was purged: otherwise who takes it away passes for who purged it.
     pub purged: bool,
+    /// What is to be known of its keys, once it got new ones. In the second version of the payload alone.
+    #[serde(skip)]
+    pub rekeyed: Option<Rekeyed>,
 }
+
+/// The keys of a session that got new ones.
+#[derive(Clone, Copy, Serialize, Deserialize)]
+pub(super) struct Rekeyed {
+    /// The id of the body key that the session was made with: it names the session for ever.
+    pub origin: [u8; 16],
+    /// When the keys were made that it has now.
+    pub at: u64,
+    /// The keys that some of its rows may still be sealed under.
+    pub former: Option<FormerKeys>,
+}
+
+/// Which keys a session had.
+#[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct FormerKeys {
+    pub body: [u8; 16],
+    pub sensitive: Option<[u8; 16]>,
+}
+
+/// The version of a session's metadata that says what is to be known of its keys.
+const REKEYED: u8 = 2;
 
 impl SessionPayload {
     /// When the session ends if nothing else happens.
     pub(super) fn end(&self) -> Timestamp {
         let end = if self.idle_ttl == 0 { self.absolute_end } else { self.absolute_end.min(self.idle_end) };
         Timestamp::from_millis(end)
+    }
+
+    /// The metadata as bytes: of the first version while the session has the keys that it was made with.
+    pub(super) fn encode(&self) -> Result<Zeroizing<Vec<u8>>, Error> {
+        match &self.rekeyed {
+            None => encode(self),
+            Some(rekeyed) => encode_as(REKEYED, &(self, rekeyed)),
+        }
+    }
+
+    /// The metadata of either version.
+    pub(super) fn decode(bytes: &[u8]) -> Result<Self, Error> {
+        if version(bytes) != Some(REKEYED) {
+            return decode(bytes);
+        }
+        let (session, rekeyed): (Self, Rekeyed) = decode_as(REKEYED, bytes)?;
+        Ok(Self { rekeyed: Some(rekeyed), ..session })
+    }
+
+    /// The keys that some rows may still be sealed under.
+    pub(super) fn former(&self) -> Option<FormerKeys> {
+        self.rekeyed.and_then(|rekeyed| rekeyed.former)
+    }
+
+    /// Says that there is no sensitive key any more, neither now nor before.
+    pub(super) fn purge(&mut self) {
+        self.purged = true;
+        if let Some(former) = self.rekeyed.as_mut().and_then(|rekeyed| rekeyed.former.as_mut()) {
+            former.sensitive = None;
+        }
     }
 }
 

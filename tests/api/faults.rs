@@ -222,6 +222,16 @@ const CALLS: &[(&str, Run)] = &[
         ),
     ),
     (
+        "RotateSessionKey",
+        |scene| {
+            Box::pin(async move {
+                let session_id = scene.session.session_id.clone();
+                let request = v1::RotateSessionKeyRequest { tenant: demo(), session_id, request_id: new_id() };
+                told(scene.site.admin().rotate_session_key(request).await)
+            })
+        },
+    ),
+    (
         "StartJob",
         admin!(start_job, v1::StartJobRequest { tenant: demo(), kind: SCRUB, rate: 0, request_id: new_id() }),
     ),

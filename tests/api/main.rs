@@ -23,6 +23,7 @@ mod keys;
 mod pages;
 mod permissions;
 mod race;
+mod reencrypt;
 mod repeat;
 mod sessions;
 mod tenants;

@@ -62,6 +62,7 @@ struct State {
     jobs: BTreeMap<i32, VecDeque<v1::Job>>,
     tokens: u64,
     filter: Option<v1::AuditFilter>,
+    is_slow: bool,
 }
 
 #[derive(Default)]
@@ -151,6 +152,11 @@ impl Fake {
     pub fn job_will_be(&self, jobs: impl IntoIterator<Item = v1::Job>) {
         let jobs: VecDeque<_> = jobs.into_iter().collect();
         self.state().jobs.insert(jobs[0].kind, jobs);
+    }
+
+    /// From now on new keys for a session are never finished within a call.
+    pub fn be_slow(&self) {
+        self.state().is_slow = true;
     }
 
     /// Most sessions a second of the last job that was started.

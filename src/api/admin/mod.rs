@@ -3,6 +3,7 @@
 mod audit;
 mod jobs;
 mod keys;
+mod sessions;
 mod status;
 mod tenants;
 mod tokens;
@@ -141,6 +142,13 @@ impl AdminService for Admin {
         request: Request<v1::DestroyKekRequest>,
     ) -> Result<Response<v1::DestroyKekResponse>, Status> {
         keys::destroy(&self.service, request).await
+    }
+
+    async fn rotate_session_key(
+        &self,
+        request: Request<v1::RotateSessionKeyRequest>,
+    ) -> Result<Response<v1::RotateSessionKeyResponse>, Status> {
+        sessions::rotate_key(&self.service, request).await
     }
 
     async fn start_job(

@@ -8,6 +8,7 @@
 //! after that is added. So a server with nothing to do reads nothing.
 
 mod pace;
+mod reencrypt;
 mod rewrap;
 mod running;
 mod scrub;

@@ -17,16 +17,16 @@ impl Service {
         batch: &mut Batch,
     ) -> Result<bool, Error> {
         let job = &mut stored.job;
-        let named = match row.records()?.as_slice() {
+        let records = row.records()?;
+        let named = match records.as_slice() {
             // A tombstone has no keys.
             [_] => return Ok(false),
-            [body, sensitive, _] => [Some(*body), Some(*sensitive)],
-            [body, ..] => [Some(*body), None],
+            [named @ .., _] => named,
             [] => return Err(Error::Integrity),
         };
         job.seen += 1;
         let is_current = |record: &[u8]| Keyring::wrapping_version(record) == Some(tenant.primary());
-        if named.into_iter().flatten().all(is_current) {
+        if named.iter().copied().all(is_current) {
             return Ok(false);
         }
         let rewrapped = match self.rewrapped(tenant, key, row) {
@@ -51,14 +51,17 @@ impl Service {
     ///
     /// Its revision goes up, so that whoever relied on the row as it was loses the race, and does not put the old one back.
     fn rewrapped(&self, tenant: &Tenant, key: &Key, row: &Row) -> Result<Option<Row>, Error> {
-        let SessionRow::Live { keys, session } = self.open_session_row(tenant, key, row)? else {
+        let SessionRow::Live { keys, former, session } = self.peek_session_row(tenant, key, row)? else {
             return Ok(None);
         };
         let revision = row.revision()?.next();
-        let (body, sensitive) = self.keyring.rewrap_session_keys(tenant, key, &keys)?;
-        let metadata = self.seal_session(tenant, key, &keys, revision, &session)?;
-        let records: Vec<_> =
-            [Some(&body), sensitive.as_ref(), Some(&metadata)].into_iter().flatten().collect();
-        Ok(Some(Row::new(revision, &records)))
+        let mut records = Vec::new();
+        for keys in [Some(&keys), former.as_ref()].into_iter().flatten() {
+            let (body, sensitive) = self.keyring.rewrap_session_keys(tenant, key, keys)?;
+            records.push(body);
+            records.extend(sensitive);
+        }
+        records.push(self.seal_session(tenant, key, &keys, revision, &session)?);
+        Ok(Some(Row::new(revision, &records.iter().collect::<Vec<_>>())))
     }
 }

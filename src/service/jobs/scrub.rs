@@ -3,13 +3,12 @@
 use std::sync::atomic::Ordering;
 
 use crate::audit::Operation;
-use crate::crypto::{Header, Kind, open};
+use crate::crypto::open;
 use crate::keyring::{SessionKeys, Tenant};
-use crate::model::Revision;
 use crate::service::job::StoredJob;
-use crate::service::opened::SessionRow;
+use crate::service::opened::{SessionRow, opener, row_header};
 use crate::service::{Error, Service};
-use crate::store::{Key, Row, ScanRange, SessionPart, keys};
+use crate::store::{Key, Row, ScanRange, keys};
 
 /// Rows of a session that a scrub holds in memory at once: with the largest values 64 MiB.
 const SCRUB_ROWS: usize = 16;
@@ -23,8 +22,8 @@ impl Service {
         key: &Key,
         row: &Row,
     ) -> Result<bool, Error> {
-        let keys = match self.open_session_row(tenant, key, row) {
-            Ok(SessionRow::Live { keys, .. }) => keys,
+        let (keys, former) = match self.peek_session_row(tenant, key, row) {
+            Ok(SessionRow::Live { keys, former, .. }) => (keys, former),
             Ok(SessionRow::Ended(_)) => return Ok(false),
             Err(Error::KeyDisabled | Error::KeyDestroyed) => {
                 stored.job.seen += 1;
@@ -45,10 +44,10 @@ impl Service {
             let range =
                 ScanRange { after: Some(after.clone()), ..ScanRange::prefix(keys::rows_of_session(key)) };
             let rows = self.engine.scan(range, SCRUB_ROWS).await?;
-            for (key, row) in &rows {
-                match self.opens(tenant, &keys, key, row) {
+            for (row_key, row) in &rows {
+                match self.opens(tenant, key, (&keys, former.as_ref()), (row_key, row)).await? {
                     true => stored.job.done += 1,
-                    false => self.report_damage(tenant, stored, key).await?,
+                    false => self.report_damage(tenant, stored, row_key).await?,
                 }
             }
             match rows.last() {
@@ -59,26 +58,42 @@ impl Service {
         }
     }
 
-    /// Whether the record of a row in a session opens where it stands.
-    fn opens(&self, tenant: &Tenant, session: &SessionKeys, key: &Key, row: &Row) -> bool {
-        let check = || {
-            let [record] = row.exactly()?;
-            let tombstone = Header::named_kind(record) == Some(Kind::EntryTombstone as u8);
-            let revision = row.revision()?;
-            let (kind, revision) = match key.within_session().first().copied() {
-                Some(part) if part == SessionPart::Entry as u8 && tombstone => {
-                    (Kind::EntryTombstone, revision)
-                }
-                Some(part) if part == SessionPart::Entry as u8 => (Kind::Entry, revision),
-                Some(part) if part == SessionPart::Stream as u8 => (Kind::Stream, revision),
-                Some(part) if part == SessionPart::Event as u8 => (Kind::Event, Revision::FIRST),
-                Some(_) | None => return Err(Error::Integrity),
-            };
-            let header = Header { kind, key_id: session.body_id(), revision: revision.get() };
-            open(session.body(), header, &self.place(tenant, key), record)?;
-            Ok(())
+    /// Whether the record of a row in a session opens where it stands. What does not is read once more together with the
+    /// session's row: it may have been sealed under new keys meanwhile.
+    async fn opens(
+        &self,
+        tenant: &Tenant,
+        root: &Key,
+        keys: (&SessionKeys, Option<&SessionKeys>),
+        (key, row): (&Key, &Row),
+    ) -> Result<bool, Error> {
+        if self.opens_under(tenant, keys, key, row).is_ok() {
+            return Ok(true);
+        }
+        let [Some(root_row), Some(row)] = self.read([root.clone(), key.clone()]).await? else {
+            return Ok(true);
         };
-        check().is_ok()
+        Ok(match self.peek_session_row(tenant, root, &root_row) {
+            Ok(SessionRow::Live { keys, former, .. }) => {
+                self.opens_under(tenant, (&keys, former.as_ref()), key, &row).is_ok()
+            }
+            // It has ended.
+            Ok(SessionRow::Ended(_)) => true,
+            Err(_) => false,
+        })
+    }
+
+    fn opens_under(
+        &self,
+        tenant: &Tenant,
+        (keys, former): (&SessionKeys, Option<&SessionKeys>),
+        key: &Key,
+        row: &Row,
+    ) -> Result<(), Error> {
+        let [record] = row.exactly()?;
+        let named = opener(keys, former, record);
+        open(named.body(), row_header(named, key, row)?, &self.place(tenant, key), record)?;
+        Ok(())
     }
 
     async fn report_damage(&self, tenant: &Tenant, stored: &mut StoredJob, key: &Key) -> Result<(), Error> {

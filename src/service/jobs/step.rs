@@ -3,17 +3,18 @@
 use std::sync::atomic::Ordering;
 
 use super::pace::STEP;
+use super::reencrypt::Gathered;
 use crate::audit::Operation;
 use crate::keyring::Tenant;
 use crate::model::Timestamp;
 use crate::service::job::{JobKind, JobState, StoredJob};
 use crate::service::{Error, Service};
-use crate::store::{Batch, Key};
+use crate::store::Key;
 
 /// Sessions that need no change are passed by, up to so many in one step.
-const GLANCES: usize = 4096;
+pub(super) const GLANCES: usize = 4096;
 /// After so many sessions others get the processor.
-const CHUNK: usize = 8;
+pub(super) const CHUNK: usize = 8;
 
 impl Service {
     pub(super) async fn job_step(
@@ -23,43 +24,54 @@ impl Service {
         stride: usize,
         now: Timestamp,
     ) -> Result<(), Error> {
+        let gathered = match stored.job.kind {
+            JobKind::Rewrap | JobKind::Scrub => self.visit_some(tenant, stored, stride).await?,
+            JobKind::Reencrypt => self.reencrypt_some(tenant, stored, stride).await?,
+        };
+        stored.job.moved = now.as_millis();
+        // It ends with a step that changes nothing, so that the census sees what the steps before it did.
+        if gathered.ended && gathered.worked == 0 {
+            stored.job.end(JobState::Done, &self.census(tenant).await?, now);
+        }
+        self.commit_step(tenant, stored, gathered).await
+    }
+
+    /// Works on some sessions one by one, up to the last commit.
+    async fn visit_some(
+        &self,
+        tenant: &Tenant,
+        stored: &mut StoredJob,
+        stride: usize,
+    ) -> Result<Gathered, Error> {
         let after = (!stored.job.place.is_empty()).then(|| Key::from_stored(stored.job.place.clone()));
         let mut walk = self.sessions_of(tenant, after);
-        let mut batch = Batch::default();
-        let (mut looked, mut worked, mut ended) = (0_usize, 0, false);
-        for _ in 0..GLANCES.min(stride.saturating_mul(GLANCES / STEP)) {
-            if worked == stride {
+        let mut gathered = Gathered::default();
+        for looked in 1..=GLANCES.min(stride.saturating_mul(GLANCES / STEP)) {
+            if gathered.worked == stride {
                 break;
             }
             let Some((key, row)) = walk.next().await? else {
-                ended = true;
+                gathered.ended = true;
                 break;
             };
-            looked += 1;
             if looked.is_multiple_of(CHUNK) {
                 tokio::task::yield_now().await;
             }
-            worked += usize::from(match stored.job.kind {
-                JobKind::Rewrap => self.rewrap_session(tenant, stored, &key, &row, &mut batch)?,
-                JobKind::Scrub => self.scrub_session(tenant, stored, &key, &row).await?,
-                JobKind::Reencrypt => false,
+            let is_rewrap = stored.job.kind == JobKind::Rewrap;
+            gathered.worked += usize::from(match is_rewrap {
+                true => self.rewrap_session(tenant, stored, &key, &row, &mut gathered.batch)?,
+                false => self.scrub_session(tenant, stored, &key, &row).await?,
             });
         }
         stored.job.place = walk.place().map_or_else(Vec::new, |place| place.as_bytes().to_vec());
-        stored.job.moved = now.as_millis();
-        // It ends with a step that changes nothing, so that the census sees what the steps before it did.
-        if ended && worked == 0 {
-            stored.job.end(JobState::Done, &self.census(tenant).await?, now);
-        }
-        self.commit_step(tenant, stored, batch, worked).await
+        Ok(gathered)
     }
 
     async fn commit_step(
         &self,
         tenant: &Tenant,
         stored: &StoredJob,
-        mut batch: Batch,
-        worked: usize,
+        mut gathered: Gathered,
     ) -> Result<(), Error> {
         let operation = match (stored.job.state, stored.job.kind) {
             (JobState::Done | JobState::Cancelled, _) => Operation::JobEnd,
@@ -68,10 +80,11 @@ impl Service {
             (JobState::Running, JobKind::Reencrypt) => Operation::KeyReencrypt,
         };
         let mut attempt = self.own_attempt(tenant, operation);
-        attempt.touched(worked);
-        attempt.event.kek = (stored.job.kind == JobKind::Rewrap).then(|| tenant.primary());
-        self.stage_job(tenant, stored, &mut batch)?;
-        attempt.commit(batch, None).await?;
+        attempt.touched(gathered.worked);
+        attempt.event.kek = (stored.job.kind != JobKind::Scrub).then(|| tenant.primary());
+        self.stage_job(tenant, stored, &mut gathered.batch)?;
+        let committed = gathered.announcement();
+        attempt.commit(gathered.batch, committed).await?;
         self.counters.job_commits.fetch_add(1, Ordering::Relaxed);
         Ok(())
     }
