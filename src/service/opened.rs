@@ -199,8 +199,7 @@ impl Service {
         }
         let records = Records::of(&records)?;
         // Asked every time, although it is remembered: it is where a disabled key version is noticed.
-        let keys =
-            self.keyring.open_session_keys(tenant, key, records.keys.body, records.keys.sensitive)?;
+        let keys = self.keyring.open_session_keys(tenant, key, records.keys.body, records.keys.sensitive)?;
         let session = match self.sessions.0.of(key, row) {
             Some(session) => session,
             None => {
@@ -225,8 +224,7 @@ impl Service {
             return self.open_tombstone(tenant, key, row, tombstone).map(SessionRow::Ended);
         }
         let records = Records::of(&records)?;
-        let keys =
-            self.keyring.peek_session_keys(tenant, key, records.keys.body, records.keys.sensitive)?;
+        let keys = self.keyring.peek_session_keys(tenant, key, records.keys.body, records.keys.sensitive)?;
         let session = Arc::new(self.open_metadata(tenant, key, row, &keys, records.metadata)?);
         let former = self.open_former(tenant, key, records.former.as_ref(), &session)?;
         Ok(SessionRow::Live { keys, former, session })
@@ -256,9 +254,8 @@ impl Service {
         session: &SessionPayload,
     ) -> Result<Option<SessionKeys>, Error> {
         // There is one slot for a row in memory, and that is for the keys that stay.
-        let former = wrapped.map(|former| {
-            self.keyring.peek_session_keys(tenant, key, former.body, former.sensitive)
-        });
+        let former =
+            wrapped.map(|former| self.keyring.peek_session_keys(tenant, key, former.body, former.sensitive));
         let former = former.transpose()?;
         let found = former.as_ref().map(former_keys);
         if found == session.former() { Ok(former) } else { Err(Error::Integrity) }

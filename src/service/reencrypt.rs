@@ -116,9 +116,7 @@ impl Service {
                 let walked = self.walk_anew(attempt, &tenant, &key, begun).await?;
                 Ok(walked.answer(attempt.record().await?))
             }
-            (Some(_), _) => {
-                Ok((Reencryption { finished: true }, attempt.record().await?))
-            }
+            (Some(_), _) => Ok((Reencryption { finished: true }, attempt.record().await?)),
             (None, Some(_)) => {
                 // Somebody else's: it ends before another can begin.
                 self.walk_anew(attempt, &tenant, &key, keys.body_id()).await?;
@@ -174,7 +172,8 @@ impl Service {
         let revision = row.revision()?.next();
         let metadata = self.seal_session(tenant, key, &made.keys, revision, &session)?;
         let (wrapped, wrapped_former) = (&made.wrapped, &made.former);
-        let records = [Some(&wrapped.0), wrapped.1.as_ref(), Some(&wrapped_former.0), wrapped_former.1.as_ref()];
+        let records =
+            [Some(&wrapped.0), wrapped.1.as_ref(), Some(&wrapped_former.0), wrapped_former.1.as_ref()];
         let records: Vec<_> = records.into_iter().flatten().chain([&metadata]).collect();
         let next = Row::new(revision, &records);
         // The version that all are wrapped under must still be the primary when they are stored.

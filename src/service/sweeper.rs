@@ -18,8 +18,8 @@ use super::{Error, Service};
 use crate::audit::Operation;
 use crate::crypto::{Header, Kind, open_start};
 use crate::keyring::{SessionKeys, Tenant};
-use crate::model::limits::{DELETED_TOMBSTONE_TTL, TOMBSTONE_TTL};
 use crate::model::Timestamp;
+use crate::model::limits::{DELETED_TOMBSTONE_TTL, TOMBSTONE_TTL};
 use crate::store::{Batch, Key, Row, RowExpect, ScanRange, keys};
 
 /// Index rows in one step.

@@ -39,7 +39,10 @@ async fn job(site: &Site) -> v1::Job {
 }
 
 /// All that a caller sees of a session: entries, the ids and values of events, metadata.
-async fn seen(site: &Site, session: &v1::SessionRef) -> (Vec<v1::EntryMetadata>, Vec<v1::Event>, v1::Session) {
+async fn seen(
+    site: &Site,
+    session: &v1::SessionRef,
+) -> (Vec<v1::EntryMetadata>, Vec<v1::Event>, v1::Session) {
     let mut request = list(session);
     request.page_size = 1000;
     let entries = answered(site.app().list_entries(request).await).0.entries;
@@ -94,7 +97,11 @@ async fn vast(site: &Site) -> v1::SessionRef {
 /// Lets the commit of this number, counted from now, fail before it does anything.
 fn fail_commit(site: &Site, number: u64) {
     let number = Some(site.world().engine.calls(Operation::Commit) + number);
-    site.world().engine.inject(Fault { operation: Operation::Commit, number, effect: Effect::Fail(Failure::Full) });
+    site.world().engine.inject(Fault {
+        operation: Operation::Commit,
+        number,
+        effect: Effect::Fail(Failure::Full),
+    });
 }
 
 #[tokio::test]
@@ -138,7 +145,11 @@ async fn what_was_under_the_former_keys_opens_no_more_wherever_it_is_put_back() 
     let (root, row) = after.iter().find(|(key, _)| keys::is_session(key)).unwrap();
     let [_, _, metadata] = row.exactly().unwrap();
     let failed = async |session: &v1::SessionRef| {
-        refused(site.app().read_entry(crate::requests::read(session, "key")).await, Code::DataLoss, "INTEGRITY")
+        refused(
+            site.app().read_entry(crate::requests::read(session, "key")).await,
+            Code::DataLoss,
+            "INTEGRITY_FAILURE",
+        )
     };
     for (key, row) in before.iter().filter(|(key, _)| !keys::is_session(key)) {
         site.world().tamper(key, Some(row.clone())).await;
@@ -226,7 +237,8 @@ async fn a_session_on_the_way_is_purged_and_erased_like_any_other() {
         rows.into_iter().find(|(key, _)| keys::is_session(key)).unwrap().1
     };
     assert_eq!(root().await.records().unwrap().len(), 3);
-    let redacted = v1::ReadEntryRequest { view: v1::View::Redacted.into(), ..crate::requests::read(&session, "key") };
+    let redacted =
+        v1::ReadEntryRequest { view: v1::View::Redacted.into(), ..crate::requests::read(&session, "key") };
     answered(site.reader().read_entry(redacted.clone()).await);
     assert!(rotated(&site, &session).await, "the one that was left, and then another");
     assert_eq!((root().await.records().unwrap().len(), named(&site).await.len()), (2, 1));
@@ -276,7 +288,8 @@ async fn whoever_is_second_between_new_keys_and_a_write_loses_nothing() {
         let site = Site::inside().await;
         let session = furnished(&site).await;
         let new = async { drop(answered(site.app().put_entry(put(&session, "new", "1")).await)) };
-        let rotation = async { drop(answered(site.admin().rotate_session_key(rotate(&site, &session)).await)) };
+        let rotation =
+            async { drop(answered(site.admin().rotate_session_key(rotate(&site, &session)).await)) };
         if rotation_first {
             site.world().together(rotation, new).await;
         } else {
@@ -331,7 +344,7 @@ async fn what_does_not_open_keeps_its_keys_and_is_told() {
     *bytes.last_mut().unwrap() ^= 1;
     site.world().tamper(key, Some(Row::from_stored(bytes.into()))).await;
     let outcome = site.admin().rotate_session_key(rotate(&site, &session)).await;
-    site.refused(outcome, Code::DataLoss, "INTEGRITY", ("key.reencrypt", "fail")).await;
+    site.refused(outcome, Code::DataLoss, "INTEGRITY_FAILURE", ("key.reencrypt", "fail")).await;
     assert_eq!(site.look(&session, "key").await, Some((2, b"2".to_vec())));
     site.world().tamper(key, Some(row.clone())).await;
     assert!(rotated(&site, &session).await);
@@ -346,7 +359,7 @@ async fn who_is_not_there_is_told_and_an_owner_need_not_be_named() {
     assert!(rotated(&site, &session).await);
     let nobody = v1::SessionRef { session_id: "nobody".to_owned(), ..session.clone() };
     let outcome = site.admin().rotate_session_key(rotate(&site, &nobody)).await;
-    site.refused(outcome, Code::NotFound, "SESSION_NOT_FOUND", ("key.reencrypt", "fail")).await;
+    site.refused(outcome, Code::NotFound, "SESSION_NOT_FOUND", ("key.reencrypt", "deny")).await;
     let unnamed = v1::SessionRef { session_id: String::new(), ..session.clone() };
     let outcome = site.admin().rotate_session_key(rotate(&site, &unnamed)).await;
     site.invalid(outcome, "session_id", "key.reencrypt").await;

@@ -263,7 +263,8 @@ impl<'a> Planting<'a> {
         let whose = "a session that got new keys";
         let [_, former] = keys::of_session(self.daemon, "demo", &session.session_id, whose).await;
         let session_id = session.session_id.clone();
-        let rotate = v1::RotateSessionKeyRequest { tenant: "demo".to_owned(), session_id, ..Default::default() };
+        let rotate =
+            v1::RotateSessionKeyRequest { tenant: "demo".to_owned(), session_id, ..Default::default() };
         self.good::<v1::RotateSessionKeyResponse>("RotateSessionKey", rotate).await;
         let [own, live] = keys::of_session(self.daemon, "demo", &session.session_id, "a session").await;
         let [_, dead] = keys::of_session(self.daemon, "demo", &doomed.session_id, "a deleted session").await;

@@ -53,7 +53,7 @@ impl Admin {
     /// finished. If not, there is much in it, and the server goes on by itself.
     ///
     /// # Errors
-    /// `TENANT_NOT_FOUND`, `SESSION_NOT_FOUND`, `SESSION_EXPIRED`; `INTEGRITY` when something in it does not open; see
+    /// `TENANT_NOT_FOUND`, `SESSION_NOT_FOUND`, `SESSION_EXPIRED`; `INTEGRITY_FAILURE` when something in it does not open; see
     /// [`ClientError`] for the rest.
     pub async fn rotate_session_key(
         &self,

@@ -72,13 +72,11 @@ impl Service {
             match found {
                 Found::Passed => {}
                 Found::Failed => stored.job.fail(&key),
-                Found::Begun(turnover) => {
-                    match self.finish_one(tenant, &turnover, &mut gathered).await {
-                        Ok(()) => stored.job.done += 1,
-                        Err(Error::Integrity) => stored.job.fail(&key),
-                        Err(error) => return Err(error),
-                    }
-                }
+                Found::Begun(turnover) => match self.finish_one(tenant, &turnover, &mut gathered).await {
+                    Ok(()) => stored.job.done += 1,
+                    Err(Error::Integrity) => stored.job.fail(&key),
+                    Err(error) => return Err(error),
+                },
             }
             stored.job.seen += 1;
             stored.job.place = keys::session_end(&key).as_bytes().to_vec();
