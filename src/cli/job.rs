@@ -25,8 +25,8 @@ const LINE: Duration = Duration::from_secs(5);
 pub enum JobCommand {
     /// Start a job
     ///
-    /// A tenant has at most one of a kind that works. The server counts the sessions first; with many of them, give it longer
-    /// with --timeout.
+    /// A tenant has at most one of a kind that works. The server counts the sessions first, which takes a while with
+    /// many of them.
     Start(StartArgs),
     /// List the tenant's latest job of each kind
     List,
@@ -106,18 +106,20 @@ impl JobCommand {
 /// The jobs of one tenant.
 struct Jobs {
     admin: Admin,
+    /// For what the server walks through all sessions for.
+    patient: Admin,
     tenant: String,
 }
 
 impl Jobs {
     fn new(invocation: &Invocation) -> Result<Self, Failure> {
         let tenant = invocation.tenant_name(&invocation.profile()?)?.into_string();
-        Ok(Self { admin: invocation.admin()?, tenant })
+        Ok(Self { admin: invocation.admin()?, patient: invocation.patient_admin()?, tenant })
     }
 
     async fn start(&self, args: &StartArgs, invocation: &mut Invocation) -> Result<(), Failure> {
         let kind = JobKind::from(args.which.kind);
-        let started = self.admin.start_job(&self.tenant, kind, args.rate).await;
+        let started = self.patient.start_job(&self.tenant, kind, args.rate).await;
         let job = started.map_err(|error| match error.reason() == ErrorReason::AlreadyExists {
             true => Failure::JobWorks { kind, tenant: self.tenant.clone() },
             false => Failure::call("start the job")(error),
@@ -144,13 +146,13 @@ impl Jobs {
     }
 
     async fn cancel(&self, kind: JobKind, invocation: &mut Invocation) -> Result<(), Failure> {
-        let job = self.admin.cancel_job(&self.tenant, kind).await;
+        let job = self.patient.cancel_job(&self.tenant, kind).await;
         let job = job.map_err(Failure::call("cancel the job"))?;
         invocation.console.record(&JobRecord::from(&*job))
     }
 
     async fn watch(&self, kind: JobKind, invocation: &mut Invocation) -> Result<(), Failure> {
-        let watch = JobWatch { patience: invocation.global().timeout, ..JobWatch::default() };
+        let watch = JobWatch { patience: invocation.global().timeout(), ..JobWatch::default() };
         let mut answers = self.admin.watch_job(&self.tenant, kind, watch);
         let mut progress = Progress::new(kind, invocation.global().quiet);
         let mut ended = None;

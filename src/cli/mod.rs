@@ -33,9 +33,13 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 
 use crate::model::Owner;
+use crate::model::limits::WALK_DEADLINE_CEILING;
 use failure::{Exit, Failure};
 use invocation::Invocation;
 use output::{Console, Format};
+
+/// How long one call may take if nobody says otherwise.
+const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Keep and inspect the context of MCP servers in a Strongroom server
 ///
@@ -89,15 +93,28 @@ pub struct Global {
         value_name = "table|json"
     )]
     pub output: Format,
-    /// How long one call may take, and how long a broken stream is opened again
-    #[arg(long, global = true, value_name = "DURATION", default_value = "5s", value_parser = args::duration)]
-    pub timeout: Duration,
+    /// How long one call may take, and how long a broken stream is opened again; 5s if not given, and 5m for a call that counts
+    /// all sessions of a tenant
+    #[arg(long, global = true, value_name = "DURATION", value_parser = args::duration)]
+    timeout: Option<Duration>,
     /// Do not ask before something is destroyed
     #[arg(long, global = true)]
     pub yes: bool,
     /// Print results and errors only
     #[arg(long, global = true)]
     pub quiet: bool,
+}
+
+impl Global {
+    /// How long one call may take.
+    pub fn timeout(&self) -> Duration {
+        self.timeout.unwrap_or(TIMEOUT)
+    }
+
+    /// How long a call may take for which the server walks through all sessions of a tenant.
+    pub fn walk_timeout(&self) -> Duration {
+        self.timeout.unwrap_or(WALK_DEADLINE_CEILING)
+    }
 }
 
 /// The nouns.

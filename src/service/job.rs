@@ -37,6 +37,11 @@ pub enum JobKind {
 impl JobKind {
     /// All kinds.
     pub const ALL: [Self; 3] = [Self::Rewrap, Self::Scrub, Self::Reencrypt];
+
+    /// What the job does that a row of the table is about.
+    pub(super) fn of(row: &Key) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| row.within_tenant() == [*kind as u8])
+    }
 }
 
 /// Whether a job still works.

@@ -48,7 +48,7 @@ pub use jobs::{JobReport, Jobs};
 pub use key::{DestroyKek, KekDescription, KekUse, KekVerb};
 pub use reencrypt::Reencryption;
 pub use session::{CreateSession, Lifetime, UpdateSession};
-pub use status::{Counts, Status};
+pub use status::{Counts, JobCounts, Status};
 pub use sweeper::{SweepReport, Sweeper};
 pub use tenant::TenantDescription;
 pub use token::{CreateToken, TokenCreated, TokenDescription, Tokens};
@@ -66,7 +66,7 @@ use crate::model::{TenantId, Timestamp};
 use crate::store::StorageEngine;
 
 use hub::Hub;
-use jobs::Running;
+use jobs::{JobCounters, Running};
 use opened::SessionMemo;
 use places::Places;
 use stripes::Stripes;
@@ -109,8 +109,7 @@ struct Counters {
     integrity_failures: AtomicU64,
     sessions_expired: AtomicU64,
     sweeper_lag_millis: AtomicU64,
-    /// Changes that jobs committed.
-    job_commits: AtomicU64,
+    jobs: JobCounters,
 }
 
 /// What a service is made of.

@@ -77,6 +77,8 @@ async fn a_rewrap_leaves_nothing_under_the_old_version_and_touches_no_data() {
     let ended = job(&site, REWRAP).await;
     assert_eq!((ended.uid, ended.state), (begun.uid, JobState::Done as i32));
     assert_eq!((ended.sessions_seen, ended.done, ended.failed), (300, 300, 0));
+    let counted = site.world().service.counts().jobs;
+    assert_eq!(counted.map(|job| (job.running, job.sessions)), [(0, 300), (0, 0), (0, 0)]);
     assert_eq!((pairs(&ended.after), uses(&site).await), (vec![(1, 0), (2, 300)], vec![(1, 0), (2, 300)]));
     // Nothing depends on the old version any more.
     let destroy = v1::DestroyKekRequest { tenant: site.tenant.clone(), version: 1, ..Default::default() };
@@ -211,6 +213,7 @@ async fn steps_are_small_while_there_is_traffic() {
     answered(site.admin().start_job(start(&site, REWRAP)).await);
     site.world().jobs.round().await.unwrap();
     let quiet = job(&site, REWRAP).await.done;
+    assert_eq!(site.world().service.counts().jobs[0].running, 1);
     site.look(&made[0], "key").await;
     let report = site.world().jobs.round().await.unwrap();
     let busy = job(&site, REWRAP).await.done - quiet;
@@ -332,6 +335,8 @@ async fn a_scrub_finds_every_record_that_does_not_open() {
     // What is behind a session that does not open cannot be looked at.
     let failed = usize::try_from(found.failed).unwrap();
     assert!(failed <= damaged && failed >= damaged - sessions_damaged);
+    let counted = site.world().service.counts().jobs[1];
+    assert_eq!((counted.running, counted.sessions, counted.failures), (0, 40, found.failed));
     assert!(!found.failed_sessions.is_empty() && failed > 5, "{failed}");
     assert!(site.world().service.counts().integrity_failures > 0);
 }

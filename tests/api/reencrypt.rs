@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use strongroom::crypto::Header;
 use strongroom::proto::v1::{self, JobKind, JobState};
-use strongroom::store::{Effect, Failure, Fault, Key, Operation, Row, StorageEngine as _, Table, keys};
+use strongroom::store::{Effect, Failure, Fault, Key, Operation, Row, Table, keys};
 use tonic::Code;
 
 use crate::requests::{

@@ -275,6 +275,18 @@ fn a_watch_of_a_server_that_is_away_ends_when_its_patience_is_over() {
 }
 
 #[test]
+fn a_session_gets_new_keys_and_is_told_when_that_takes_longer() {
+    let fake = Fake::rotated(0);
+    let session = fake.session();
+    let rotate = |words: &[&str]| strongroom(fake.dir(), ["session", "rotate-key"].iter().chain(words));
+    let expected = json!({ "session": session, "finished": true });
+    assert_eq!(rotate(&[&session, "--output", "json"]).ok().json(), expected);
+    fake.be_slow();
+    assert_eq!(rotate(&[&session, "--output", "json"]).ok().json()["finished"], json!(false));
+    assert!(rotate(&["nobody"]).fails(3).err.contains("SESSION_NOT_FOUND"));
+}
+
+#[test]
 fn every_verb_works_against_the_real_server() {
     let server = DevServer::start();
     let dir = server.dir();
@@ -290,6 +302,9 @@ fn every_verb_works_against_the_real_server() {
     assert_eq!(json(&["job", "cancel", "rewrap"]), ended);
     json(&["job", "start", "scrub"]);
     assert_eq!(json(&["job", "watch", "scrub"])["failed"], json!(0));
-    assert_eq!(json(&["job", "list"]).as_array().unwrap().len(), 2);
+    assert_eq!(json(&["session", "rotate-key", &session])["finished"], json!(true));
+    let ended = json(&["job", "start", "reencrypt", "--watch"]);
+    assert_eq!((&ended["state"], &ended["done"], &ended["failed"]), (&json!("done"), &json!(1), &json!(0)));
+    assert_eq!(json(&["job", "list"]).as_array().unwrap().len(), 3);
     assert_eq!(strongroom(dir, ["entry", "get", &session, "k"]).ok().out, b"v");
 }

@@ -7,6 +7,7 @@
 //! Which jobs work is kept in memory: the table is paged through once, when a server starts, and every job that is started
 //! after that is added. So a server with nothing to do reads nothing.
 
+mod counters;
 mod pace;
 mod reencrypt;
 mod rewrap;
@@ -15,13 +16,13 @@ mod scrub;
 mod step;
 
 use std::collections::HashMap;
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+pub(super) use counters::JobCounters;
 use pace::{BUSY_STEP, Pace, STEP};
 pub(super) use running::Running;
 
-use super::job::StoredJob;
+use super::job::{JobKind, StoredJob};
 use super::{Error, Service};
 use crate::audit::Operation;
 use crate::model::{Duration, Timestamp};
@@ -108,14 +109,17 @@ impl Jobs {
             return Ok(JobReport { working: 1, pause: STAND_BACK });
         }
         let is_searching = self.search().await?;
-        let own = service.counters.job_commits.load(Ordering::Relaxed);
+        let own = service.counters.jobs.commits();
         let is_busy = self.progress().pace.is_busy(stats.operations, own, service.clock.now());
         let pause = if is_busy { STAND_BACK } else { Duration::ZERO };
         let mut report = JobReport { working: usize::from(is_searching), pause };
-        let mut failure = None;
+        let (mut failure, mut kinds) = (None, Vec::new());
         for (key, generation) in service.running.all() {
             match self.step(&key, is_busy, &mut report).await {
-                Ok(true) => report.working += 1,
+                Ok(true) => {
+                    report.working += 1;
+                    kinds.extend(JobKind::of(&key));
+                }
                 Ok(false) => self.ended(&key, generation),
                 // It would not open the next time either.
                 Err(error @ Error::Integrity) if self.is_damaged(&key).await => {
@@ -125,12 +129,14 @@ impl Jobs {
                 }
                 Err(error) => {
                     report.working += 1;
+                    kinds.extend(JobKind::of(&key));
                     let rests = service.clock.now().after(REST);
                     self.progress().turns.entry(key).or_default().rests = rests;
                     failure = Some(error);
                 }
             }
         }
+        service.counters.jobs.running(&kinds);
         failure.map_or(Ok(report), Err)
     }
 

@@ -4,8 +4,6 @@
 //! former keys and with the job's new state. A session whose keys were made after the job's start is passed by, so that
 //! nothing is done twice.
 
-use std::sync::atomic::Ordering;
-
 use super::step::{CHUNK, GLANCES};
 use crate::audit::Operation;
 use crate::keyring::Tenant;
@@ -181,7 +179,7 @@ impl Service {
         attempt.touched(sessions);
         attempt.event.kek = Some(tenant.primary());
         attempt.commit(batch, None).await?;
-        self.counters.job_commits.fetch_add(1, Ordering::Relaxed);
+        self.counters.jobs.committed();
         Ok(())
     }
 }

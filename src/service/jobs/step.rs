@@ -1,7 +1,5 @@
 //! One step of a job: some sessions, and the job's new state, in one commit.
 
-use std::sync::atomic::Ordering;
-
 use super::pace::STEP;
 use super::reencrypt::Gathered;
 use crate::audit::Operation;
@@ -24,6 +22,7 @@ impl Service {
         stride: usize,
         now: Timestamp,
     ) -> Result<(), Error> {
+        let before = (stored.job.seen, stored.job.failed);
         let gathered = match stored.job.kind {
             JobKind::Rewrap | JobKind::Scrub => self.visit_some(tenant, stored, stride).await?,
             JobKind::Reencrypt => self.reencrypt_some(tenant, stored, stride).await?,
@@ -33,7 +32,10 @@ impl Service {
         if gathered.ended && gathered.worked == 0 {
             stored.job.end(JobState::Done, &self.census(tenant).await?, now);
         }
-        self.commit_step(tenant, stored, gathered).await
+        self.commit_step(tenant, stored, gathered).await?;
+        let job = &stored.job;
+        self.counters.jobs.stepped(job.kind, job.seen - before.0, job.failed - before.1);
+        Ok(())
     }
 
     /// Works on some sessions one by one, up to the last commit.
@@ -85,7 +87,7 @@ impl Service {
         self.stage_job(tenant, stored, &mut gathered.batch)?;
         let committed = gathered.announcement();
         attempt.commit(gathered.batch, committed).await?;
-        self.counters.job_commits.fetch_add(1, Ordering::Relaxed);
+        self.counters.jobs.committed();
         Ok(())
     }
 }
