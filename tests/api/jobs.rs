@@ -146,7 +146,7 @@ async fn a_job_behind_thousands_of_others_rows_is_found_and_an_idle_server_reads
     rotate(&site).await;
     answered(site.admin().start_job(start(&site, REWRAP)).await);
     for number in 0..2100_u128 {
-        let row = keys::job(TenantId(number.to_be_bytes()), REWRAP as u8);
+        let row = keys::job(TenantId(number.to_be_bytes()), JobKind::Rewrap as u8);
         site.world().tamper(&row, Some(Row::new(Revision::FIRST, &[]))).await;
     }
     let site = site.reopened().await;
@@ -167,7 +167,7 @@ async fn a_damaged_row_of_a_job_is_put_on_record_once_and_holds_up_no_other() {
     answered(site.admin().start_job(start(&site, REWRAP)).await);
     let rows = site.world().rows().await;
     let rewrap = |key: &strongroom::store::Key| {
-        key.as_bytes()[0] == Table::Job as u8 && key.within_tenant() == [REWRAP as u8]
+        key.as_bytes()[0] == Table::Job as u8 && key.within_tenant() == [JobKind::Rewrap as u8]
     };
     let (key, row) = rows.into_iter().find(|(key, _)| rewrap(key)).unwrap();
     let mut bytes = row.as_bytes().to_vec();

@@ -49,7 +49,7 @@ async fn kill_again_and_again(kind: JobKind) {
         if number == 0 {
             // More than one commit seals anew.
             for part in 0..40 {
-                session.put(&format!("part-{part}"), vec![b'x'; 30_000]).await.unwrap();
+                session.put(format!("part-{part}"), vec![b'x'; 30_000]).await.unwrap();
             }
         }
         made.push(session.id().to_owned());
@@ -92,7 +92,7 @@ async fn kill_again_and_again(kind: JobKind) {
         }
         let first = server.tenant().session(made[0].clone(), None);
         for part in 0..40 {
-            let read = first.read(&format!("part-{part}"), View::Full).await.unwrap().into_inner();
+            let read = first.read(format!("part-{part}"), View::Full).await.unwrap().into_inner();
             assert_eq!(read.value.len(), 30_000);
         }
         (round, killed) = (round + 1, killed + kills);
