@@ -50,8 +50,7 @@
 //! created ms (u64), state changed ms (u64), KEK id (12 bytes), list of {version (u32), state (u8: pending 1, primary 2,
 //! enabled 3, disabled 4, destroy-scheduled 5, destroyed 6), created ms (u64), changed ms (u64), destroy ms (u64; 0 unless
 //! scheduled)}, audit epoch (u32), pseudonym version (u32), rotation every ms, next ms (u64; 0 and 0 for none). Version 1 lacks
-//! destroy ms and rotation, and is still read. The list ascends,
-//! holds exactly one primary, and has one KEK record for each version that is not destroyed.
+//! destroy ms and rotation, and is still read. The list ascends, has one primary, and a KEK record a version not destroyed.
 //!
 //! **Session keys.** Header: `WrappedBodyDek` or `WrappedSensitiveDek`; key id = `KEK id (12) ‖ version (u32)`; revision 1.
 //! Place: tenant, session and key of the session's row. Plaintext: `id (16) ‖ key (32)`: entries name that id, which stays
@@ -457,9 +456,7 @@ impl Keyring {
         body: &[u8],
         sensitive: Option<&[u8]>,
     ) -> Result<SessionKeys, KeyringError> {
-        let row = SessionRow::new(self.store, tenant, session_row)?;
-        [Some(body), sensitive].iter().flatten().try_for_each(|record| row.check_version(record))?;
-        row.unwrap(body, sensitive)
+        SessionRow::new(self.store, tenant, session_row)?.unwrap(body, sensitive)
     }
 
     /// Unwraps the keys of a session, or remembers having unwrapped exactly these bytes. `sensitive` is none once the
