@@ -125,6 +125,7 @@ pub(super) fn job(job: &JobDescription) -> v1::Job {
     let kind = match job.kind {
         JobKind::Rewrap => v1::JobKind::Rewrap,
         JobKind::Scrub => v1::JobKind::Scrub,
+        JobKind::Reencrypt => v1::JobKind::Reencrypt,
     };
     let state = match job.state {
         JobState::Running => v1::JobState::Running,
@@ -146,6 +147,7 @@ pub(super) fn job(job: &JobDescription) -> v1::Job {
         failed_sessions: job.failures.iter().map(|id| data_encoding::HEXLOWER.encode(id)).collect(),
         before: job.before().map(kek_use).collect(),
         after: job.after().map(kek_use).collect(),
+        sessions_closed: job.closed,
     }
 }
 

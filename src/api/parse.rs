@@ -36,6 +36,11 @@ pub(super) fn session(session: v1::SessionRef) -> Parsed<SessionName> {
     Ok(SessionName { id, owner: owner("session.owner", session.owner)? })
 }
 
+/// A handle without an owner.
+pub(super) fn session_id(id: &str) -> Parsed<SessionId> {
+    SessionId::new(id).map_err(|problem| Error::invalid("session_id", problem))
+}
+
 /// A handle that the caller chose, or none.
 pub(super) fn chosen_session(id: String) -> Parsed<Option<SessionId>> {
     if id.is_empty() {
@@ -237,6 +242,7 @@ pub(super) fn job_kind(kind: i32) -> Parsed<JobKind> {
     match v1::JobKind::try_from(kind) {
         Ok(v1::JobKind::Rewrap) => Ok(JobKind::Rewrap),
         Ok(v1::JobKind::Scrub) => Ok(JobKind::Scrub),
+        Ok(v1::JobKind::Reencrypt) => Ok(JobKind::Reencrypt),
         Ok(v1::JobKind::Unspecified) | Err(_) => Err(Error::invalid("kind", Problem::Unknown)),
     }
 }

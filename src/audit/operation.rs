@@ -89,6 +89,8 @@ operations! {
     KeySetRotation = "key.period",
     /// Session keys were wrapped anew under the primary version.
     KeyRewrap = "key.rewrap",
+    /// Sessions got new keys, and what is in them was sealed anew.
+    KeyReencrypt = "key.reencrypt",
     /// Stored records were opened, to see whether they do.
     KeyScrub = "key.scrub",
     /// A job was started.
@@ -267,7 +269,7 @@ mod tests {
         assert!(keys.contains(Operation::KeyList) && keys.contains(Operation::KeyDestroy));
         let all = Operation::ALL.iter().filter(|operation| keys.contains(**operation));
         assert!(all.clone().all(|operation| operation.name().starts_with("key.")));
-        assert_eq!(all.count(), 13);
+        assert_eq!(all.count(), 14);
         let both = keys.with_pattern("ctx.read").unwrap();
         assert!(both.contains(Operation::EntryRead) && both.contains(Operation::KeyList));
         assert!(!both.contains(Operation::EntryReveal));

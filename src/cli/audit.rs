@@ -98,7 +98,7 @@ impl TailArgs {
             search: self.filter.search(invocation)?,
             backlog: self.lines,
             follow: self.follow,
-            patience: invocation.global().timeout,
+            patience: invocation.global().timeout(),
         };
         let events = invocation.admin()?.tail_audit(tail);
         print(events, invocation).await

@@ -213,7 +213,7 @@ impl DeleteArgs {
 
 impl WatchArgs {
     async fn run(self, invocation: &mut Invocation) -> Result<(), Failure> {
-        let mut watch = invocation.session(&self.session)?.watch().patience(invocation.global().timeout);
+        let mut watch = invocation.session(&self.session)?.watch().patience(invocation.global().timeout());
         if let Some(span) = self.span {
             watch = watch.watch_for(span);
         }

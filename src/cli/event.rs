@@ -113,7 +113,7 @@ impl AppendArgs {
 
 impl TailArgs {
     async fn run(self, invocation: &mut Invocation) -> Result<(), Failure> {
-        let patience = invocation.global().timeout;
+        let patience = invocation.global().timeout();
         let mut events =
             invocation.session(&self.session)?.events(self.stream, self.view.into()).patience(patience);
         if let Some(id) = self.after {

@@ -191,11 +191,11 @@ impl Failure {
             | Self::File { .. }
             | Self::KeyInUse { .. }
             | Self::JobWorks { .. }
-            | Self::JobFailures { kind: JobKind::Rewrap, .. }
             | Self::NoReceipt { .. }
             | Self::RootUnopened
             | Self::NoRecoveryKey(_)
             | Self::NoEntropy
+            | Self::JobFailures { kind: JobKind::Rewrap | JobKind::Reencrypt, .. }
             | Self::NotConfirmed { .. }
             | Self::NobodyToAsk
             | Self::Malformed(_)
@@ -303,7 +303,7 @@ fn in_use_hint(sessions: &str) -> String {
 /// What the failures of a job are counted by.
 const fn counted_by(kind: JobKind) -> &'static str {
     match kind {
-        JobKind::Rewrap => "session(s)",
+        JobKind::Rewrap | JobKind::Reencrypt => "session(s)",
         JobKind::Scrub => "record(s)",
     }
 }
@@ -322,9 +322,12 @@ const fn job_failures_hint(kind: JobKind) -> &'static str {
             "enable their version if 'strongroom key list' shows it as disabled, and rewrap again; else 'strongroom job start \
              scrub' counts what does not open"
         }
+        JobKind::Reencrypt => {
+            "enable their version if 'strongroom key list' shows it as disabled, and start the job again; else 'strongroom job \
+             start scrub' counts what does not open"
+        }
         JobKind::Scrub => {
-            "'strongroom key list' shows whether their version is disabled or destroyed; if none is, stop, keep the files as \
-             they are, and tell the operator: stored bytes were changed"
+            "stop, keep the files as they are, and tell the operator: stored bytes were changed"
         }
     }
 }

@@ -93,11 +93,24 @@ impl Invocation {
     /// # Errors
     /// [`Failure::Profile`] or [`Failure::Call`].
     pub fn admin(&self) -> Result<Admin, Failure> {
+        self.control()?.admin().map_err(Failure::call("set up the client"))
+    }
+
+    /// The control plane, for calls for which the server walks through all sessions of a tenant.
+    ///
+    /// # Errors
+    /// As for [`Invocation::admin`].
+    pub fn patient_admin(&self) -> Result<Admin, Failure> {
+        let client = self.control()?.with_timeout(self.global.walk_timeout());
+        client.admin().map_err(Failure::call("set up the client"))
+    }
+
+    fn control(&self) -> Result<Strongroom, Failure> {
         let profile = self.profile()?;
         let endpoint = profile.admin_endpoint.as_ref().ok_or_else(|| profile.unset("admin_endpoint"))?;
         let token = profile.admin_token_file.as_deref().or(profile.token_file.as_deref());
         let builder = self.builder(&profile, token)?.admin_endpoint(endpoint.as_str());
-        builder.build().and_then(|client| client.admin()).map_err(Failure::call("set up the client"))
+        builder.build().map_err(Failure::call("set up the client"))
     }
 
     /// A client of the data plane, over so many connections.
@@ -112,7 +125,7 @@ impl Invocation {
     fn builder(&self, profile: &Profile, token: Option<&Path>) -> Result<Builder, Failure> {
         let token = self.global.token_file.as_deref().or(token).ok_or_else(|| profile.unset("token_file"))?;
         profile::check_token_file(token)?;
-        let mut builder = Strongroom::builder().token_file(token).timeout(self.global.timeout);
+        let mut builder = Strongroom::builder().token_file(token).timeout(self.global.timeout());
         if let Some(file) = &profile.ca_file {
             builder = builder.ca_file(file);
         }

@@ -45,12 +45,12 @@ pub enum KeyCommand {
     Disable(DisableArgs),
     /// Count the sessions that each version wraps
     ///
-    /// The server walks through all sessions of the tenant; with many of them, give it longer with --timeout.
+    /// The server walks through all sessions of the tenant; with many of them that takes a while, and --timeout says how long it may.
     Census,
     /// Refuse all use of a version, and destroy it when its grace is over
     ///
     /// The sessions that it wraps are lost then, with everything in them, and there must be none unless --force says how many.
-    /// The server counts them first; with many sessions in the tenant, give it longer with --timeout. The primary is
+    /// The server counts them first, which takes a while with many sessions in the tenant. The primary is
     /// refused: promote another version first. The token needs the scope keys-destroy. Where the installation asks for a second
     /// person, the command fails and says what must be approved; run again after that, it goes ahead.
     ///
@@ -181,13 +181,15 @@ impl Record for RotationRecord {
 /// The key of one tenant.
 struct Keys {
     admin: Admin,
+    /// For what the server walks through all sessions for.
+    patient: Admin,
     tenant: String,
 }
 
 impl Keys {
     fn new(invocation: &Invocation) -> Result<Self, Failure> {
         let tenant = invocation.tenant_name(&invocation.profile()?)?.into_string();
-        Ok(Self { admin: invocation.admin()?, tenant })
+        Ok(Self { admin: invocation.admin()?, patient: invocation.patient_admin()?, tenant })
     }
 
     async fn list(&self, invocation: &mut Invocation) -> Result<(), Failure> {
@@ -209,7 +211,7 @@ impl Keys {
     }
 
     async fn uses(&self) -> Result<Vec<KekUse>, Failure> {
-        let uses = self.admin.count_kek_use(&self.tenant).await;
+        let uses = self.patient.count_kek_use(&self.tenant).await;
         Ok(uses.map_err(Failure::call("count the sessions"))?.into_inner())
     }
 
@@ -313,7 +315,7 @@ impl Keys {
     }
 
     async fn destroy_once(&self, version: u32, destroy: DestroyKek) -> Result<KekDestruction, Failure> {
-        let answer = self.admin.destroy_kek(&self.tenant, version, destroy).await;
+        let answer = self.patient.destroy_kek(&self.tenant, version, destroy).await;
         Ok(answer.map_err(Failure::call("destroy the version"))?.into_inner())
     }
 

@@ -35,9 +35,13 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 
 use crate::model::Owner;
+use crate::model::limits::WALK_DEADLINE_CEILING;
 use failure::{Exit, Failure};
 use invocation::Invocation;
 use output::{Console, Format};
+
+/// How long one call may take if nobody says otherwise.
+const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Keep and inspect the context of MCP servers in a Strongroom server
 ///
@@ -91,15 +95,28 @@ pub struct Global {
         value_name = "table|json"
     )]
     pub output: Format,
-    /// How long one call may take, and how long a broken stream is opened again
-    #[arg(long, global = true, value_name = "DURATION", default_value = "5s", value_parser = args::duration)]
-    pub timeout: Duration,
+    /// How long one call may take, and how long a broken stream is opened again; 5s if not given, and 5m for a call that counts
+    /// all sessions of a tenant
+    #[arg(long, global = true, value_name = "DURATION", value_parser = args::duration)]
+    timeout: Option<Duration>,
     /// Do not ask before something is destroyed
     #[arg(long, global = true)]
     pub yes: bool,
     /// Print results and errors only
     #[arg(long, global = true)]
     pub quiet: bool,
+}
+
+impl Global {
+    /// How long one call may take.
+    pub fn timeout(&self) -> Duration {
+        self.timeout.unwrap_or(TIMEOUT)
+    }
+
+    /// How long a call may take for which the server walks through all sessions of a tenant.
+    pub fn walk_timeout(&self) -> Duration {
+        self.timeout.unwrap_or(WALK_DEADLINE_CEILING)
+    }
 }
 
 /// The nouns.
@@ -144,12 +161,14 @@ pub enum Command {
     /// 'recipient'. 'verify' prints each configured provider: provider, key_id, opens. 'recovery-key' prints the public half.
     #[command(subcommand)]
     Root(root::RootCommand),
-    /// Rewrap or scrub all sessions of a tenant
+    /// Rewrap, scrub or reencrypt all sessions of a tenant
     ///
-    /// A job as JSON: uid, kind (rewrap, scrub), state (running, done, cancelled), started, updated, ended, elapsed_seconds,
+    /// A job as JSON: uid, kind (rewrap, scrub, reencrypt), state (running, done, cancelled), started, updated, ended, elapsed_seconds,
     /// rate_limit (sessions a second), sessions_total (at the beginning), sessions_seen, sessions_per_second, seconds_left, done
-    /// (of a rewrap: sessions that were wrapped anew; of a scrub: records that opened), failed (sessions or records that did
-    /// not open), failed_sessions (blinded ids, at most 32), before and after (sessions by key version: version, sessions).
+    /// (of a rewrap: sessions that were wrapped anew; of a scrub: records that opened; of a reencrypt: sessions that were
+    /// encrypted anew), failed (sessions or records that did not open), failed_sessions (blinded ids, at most 32),
+    /// sessions_closed (of a scrub: not looked into, because their key version is disabled or destroyed), before and after
+    /// (sessions by key version: version, sessions).
     #[command(subcommand)]
     Job(job::JobCommand),
     /// Decide about what takes two people

@@ -38,6 +38,12 @@ pub enum SessionCommand {
     ///
     /// Full views end for ever, redacted ones go on. Needs the scope purge.
     Purge(NamedArgs),
+    /// Make new keys for a session and seal everything in it under them
+    ///
+    /// For keys that may have leaked: they open nothing that is stored from then on. Nothing else changes, not even the ids
+    /// of events. Copies of rows in old storage segments and in backups stay as they were. Needs the scope keys; the owner
+    /// need not be named. Prints session and finished: when that is false, the server goes on by itself.
+    RotateKey(NamedArgs),
 }
 
 /// Arguments of `session create`.
@@ -109,6 +115,7 @@ impl SessionCommand {
             Self::List(args) => args.run(invocation).await,
             Self::Delete(args) => delete(&args.session, invocation).await,
             Self::Purge(args) => purge(&args.session, invocation).await,
+            Self::RotateKey(args) => rotate_key(&args.session, invocation).await,
         }
     }
 }
@@ -188,10 +195,32 @@ async fn purge(handle: &str, invocation: &mut Invocation) -> Result<(), Failure>
     invocation.console.record(&SessionRecord::from(&*session))
 }
 
+async fn rotate_key(handle: &str, invocation: &mut Invocation) -> Result<(), Failure> {
+    let tenant = invocation.tenant_name(&invocation.profile()?)?;
+    let rotated = invocation.admin()?.rotate_session_key(tenant.as_str(), handle).await;
+    let finished = *rotated.map_err(Failure::call("rotate the session's keys"))?;
+    invocation.console.record(&RotatedRecord { session: handle.to_owned(), finished })
+}
+
 /// Checks labels and puts them in order.
 pub(super) fn labels(pairs: Vec<(String, String)>) -> Result<BTreeMap<String, String>, Failure> {
     let labels = args::labels(pairs).map_err(Failure::name("labels"))?;
     Ok(labels.iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect())
+}
+
+/// A session that got new keys, as it is printed.
+#[derive(Serialize)]
+struct RotatedRecord {
+    session: String,
+    finished: bool,
+}
+
+impl Record for RotatedRecord {
+    const COLUMNS: &'static [&'static str] = &["SESSION", "FINISHED"];
+
+    fn cells(&self) -> Vec<String> {
+        vec![self.session.clone(), if self.finished { "yes" } else { "no" }.to_owned()]
+    }
 }
 
 /// A session as it is printed.

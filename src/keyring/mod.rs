@@ -50,8 +50,7 @@
 //! created ms (u64), state changed ms (u64), KEK id (12 bytes), list of {version (u32), state (u8: pending 1, primary 2,
 //! enabled 3, disabled 4, destroy-scheduled 5, destroyed 6), created ms (u64), changed ms (u64), destroy ms (u64; 0 unless
 //! scheduled)}, audit epoch (u32), pseudonym version (u32), rotation every ms, next ms (u64; 0 and 0 for none). Version 1 lacks
-//! destroy ms and rotation, and is still read. The list ascends,
-//! holds exactly one primary, and has one KEK record for each version that is not destroyed.
+//! destroy ms and rotation, and is still read. The list ascends, has one primary, and a KEK record a version not destroyed.
 //!
 //! **Session keys.** Header: `WrappedBodyDek` or `WrappedSensitiveDek`; key id = `KEK id (12) ‖ version (u32)`; revision 1.
 //! Place: tenant, session and key of the session's row. Plaintext: `id (16) ‖ key (32)`: entries name that id, which stays
@@ -85,7 +84,7 @@ pub use provider::{
     PROVIDER_SECRET_BYTES, ProviderError, ProviderKind, ProviderStatus, RootProvider, Wrapped,
 };
 pub use root::Recipient;
-pub use session::{SessionKeys, WrappedSession};
+pub use session::{ReplacedSession, SessionKeys, WrappedSession};
 pub use tenant::Tenant;
 pub use version::{KekChange, KekVersionState, Rotation};
 
@@ -431,6 +430,33 @@ impl Keyring {
         keys: &SessionKeys,
     ) -> Result<(Sealed, Option<Sealed>), KeyringError> {
         SessionRow::new(self.store, tenant, session_row)?.wrap(keys, self.entropy.as_ref())
+    }
+
+    /// Makes keys that take the place of a session's, and wraps both under what is the tenant's primary version now.
+    ///
+    /// # Errors
+    /// As for [`create_session_keys`](Self::create_session_keys).
+    pub fn replace_session_keys(
+        &self,
+        tenant: &Tenant,
+        session_row: &Key,
+        former: &SessionKeys,
+    ) -> Result<ReplacedSession, KeyringError> {
+        SessionRow::new(self.store, tenant, session_row)?.replace(former, self.entropy.as_ref())
+    }
+
+    /// Unwraps the keys of a session and remembers nothing: for walks over many, which would drive out those in use.
+    ///
+    /// # Errors
+    /// As for [`open_session_keys`](Self::open_session_keys).
+    pub fn peek_session_keys(
+        &self,
+        tenant: &Tenant,
+        session_row: &Key,
+        body: &[u8],
+        sensitive: Option<&[u8]>,
+    ) -> Result<SessionKeys, KeyringError> {
+        SessionRow::new(self.store, tenant, session_row)?.unwrap(body, sensitive)
     }
 
     /// Unwraps the keys of a session, or remembers having unwrapped exactly these bytes. `sensitive` is none once the

@@ -40,6 +40,17 @@ pub struct WrappedSession {
     pub sensitive: Sealed,
 }
 
+/// Keys that take the place of a session's, and the records to store both as.
+#[derive(Debug)]
+pub struct ReplacedSession {
+    /// The new keys; a sensitive one only if there was one.
+    pub keys: SessionKeys,
+    /// The new keys, wrapped.
+    pub wrapped: (Sealed, Option<Sealed>),
+    /// The keys that there were, wrapped anew under the same version.
+    pub former: (Sealed, Option<Sealed>),
+}
+
 impl SessionKeys {
     /// The key for bodies, names and metadata.
     #[must_use]
@@ -89,6 +100,22 @@ impl<'a> SessionRow<'a> {
             keys: SessionKeys(Arc::new(OpenedSession { body, sensitive: Some(sensitive) })),
         };
         Ok(wrapped)
+    }
+
+    /// Makes keys in place of others, and wraps both.
+    pub(super) fn replace(
+        &self,
+        former: &SessionKeys,
+        entropy: &dyn Entropy,
+    ) -> Result<ReplacedSession, KeyringError> {
+        let body = (generate_id(entropy)?, BodyDek::generate(entropy)?);
+        let sensitive = match former.0.sensitive {
+            Some(_) => Some((generate_id(entropy)?, SensitiveDek::generate(entropy)?)),
+            None => None,
+        };
+        let keys = SessionKeys(Arc::new(OpenedSession { body, sensitive }));
+        let (wrapped, former) = (self.wrap(&keys, entropy)?, self.wrap(former, entropy)?);
+        Ok(ReplacedSession { keys, wrapped, former })
     }
 
     /// Wraps under the tenant's primary version.

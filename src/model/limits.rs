@@ -108,6 +108,8 @@ pub const FOLLOW_HEARTBEAT: Duration = Duration::from_secs(15);
 
 /// Longest that one request may take, whatever deadline its caller sets.
 pub const DEADLINE_CEILING: Duration = Duration::from_secs(30);
+/// The same for a request that walks through all sessions of a tenant, if its caller sets so late a deadline.
+pub const WALK_DEADLINE_CEILING: Duration = Duration::from_secs(300);
 /// Most requests in flight in one server.
 pub const REQUESTS_IN_FLIGHT: usize = 4096;
 /// Most followed streams in one server: each holds a task and a page of events.

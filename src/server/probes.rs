@@ -156,6 +156,11 @@ impl Scrape {
         metrics.integrity_failures.raise_to(counts.integrity_failures);
         metrics.sweeper_expired.raise_to(counts.sessions_expired);
         metrics.sweeper_lag_seconds.set(counts.sweeper_lag.as_secs());
+        for (metrics, job) in metrics.jobs.kinds().zip(counts.jobs) {
+            metrics.running.set(job.running);
+            metrics.sessions.raise_to(job.sessions);
+            metrics.failures.raise_to(job.failures);
+        }
         if let Ok(store) = self.engine.stats().await {
             metrics.store_disk_bytes.set(store.disk_bytes);
             metrics.store_rows.set(store.rows);

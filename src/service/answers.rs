@@ -29,6 +29,16 @@ pub(super) struct Slot {
 pub(super) struct AnswerKey<'a, K> {
     pub(super) key: &'a K,
     pub(super) id: KeyId,
+    /// The key and its id before, while answers under it are still opened.
+    pub(super) former: Option<(&'a K, KeyId)>,
+}
+
+impl<'a, K> AnswerKey<'a, K> {
+    /// The key of this id, if it is one of them.
+    fn named(&self, id: KeyId) -> Option<&'a K> {
+        let former = self.former.filter(|(_, former)| *former == id).map(|(key, _)| key);
+        if id == self.id { Some(self.key) } else { former }
+    }
 }
 
 /// The number of the period in which a time lies.
@@ -78,10 +88,9 @@ impl Slot {
             if row.revision()? != Revision::FIRST {
                 return Err(Error::Integrity);
             }
-            if Header::named_key(record) != Some(key.id) {
-                return Err(Error::RequestIdReused);
-            }
-            let opened = open(key.key, Header { key_id: key.id, ..header }, &place, record)?;
+            let id = Header::named_key(record).ok_or(Error::Integrity)?;
+            let named = key.named(id).ok_or(Error::RequestIdReused)?;
+            let opened = open(named, Header { key_id: id, ..header }, &place, record)?;
             let answer: AnswerPayload = payload::decode(opened.as_bytes())?;
             let until = Timestamp::from_millis(answer.given).after(REQUEST_ID_TTL);
             if until <= self.now {

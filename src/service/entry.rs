@@ -304,7 +304,7 @@ impl Service {
     ) -> Result<Answer<Page<EntryDescription>>, Failure> {
         let (mut attempt, tenant) = self.attempt(permit, Operation::EntryList).await?;
         attempt.about_session(name);
-        let outcome = self.list_entries_once(&mut attempt, &tenant, name, page).await;
+        let outcome = until_won!(self.list_entries_once(&mut attempt, &tenant, name, page).await);
         attempt.close(outcome).await
     }
 
@@ -329,7 +329,19 @@ impl Service {
     }
 
     /// Live entries after a key, and the last key looked at unless there is nothing more.
+    ///
+    /// [`Error::Contended`] when the session got new keys meanwhile.
     pub(super) async fn entries_after(
+        &self,
+        opened: &Opened,
+        after: Option<Key>,
+        size: usize,
+    ) -> Result<(Vec<EntryDescription>, Option<Key>), Error> {
+        let found = self.entries_after_once(opened, after, size).await;
+        self.unless_moved((&opened.key, &opened.row), found).await
+    }
+
+    async fn entries_after_once(
         &self,
         opened: &Opened,
         mut after: Option<Key>,

@@ -71,8 +71,9 @@ impl Service {
         }
         let revision = row.revision()?;
         let [record] = row.exactly()?;
-        let header = Header { kind: Kind::Entry, key_id: opened.keys.body_id(), revision: revision.get() };
-        let plain = open(opened.keys.body(), header, &self.place(&opened.tenant, key), record)?;
+        let keys = opened.opener(record);
+        let header = Header { kind: Kind::Entry, key_id: keys.body_id(), revision: revision.get() };
+        let plain = open(keys.body(), header, &self.place(&opened.tenant, key), record)?;
         let (entry, value): (EntryPayload, _) = payload::decode_start(plain.as_bytes())?;
         if value.len() as u64 != entry.size {
             return Err(Error::Integrity);
@@ -104,8 +105,9 @@ impl Service {
 
     fn open_record(&self, opened: &Opened, key: &Key, row: &Row, kind: Kind) -> Result<Plaintext, Error> {
         let [record] = row.exactly()?;
-        let header = Header { kind, key_id: opened.keys.body_id(), revision: row.revision()?.get() };
-        Ok(open_start(opened.keys.body(), header, &self.place(&opened.tenant, key), record)?)
+        let keys = opened.opener(record);
+        let header = Header { kind, key_id: keys.body_id(), revision: row.revision()?.get() };
+        Ok(open_start(keys.body(), header, &self.place(&opened.tenant, key), record)?)
     }
 
     /// What is left of an entry: its revision, sealed.

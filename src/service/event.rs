@@ -19,7 +19,7 @@ use crate::audit::Operation;
 use crate::auth::{Permit, Write};
 use crate::commit::Receipt;
 use crate::crypto::{Blinded, Header, Kind, content_hash, open, seal, seal_parts};
-use crate::keyring::Tenant;
+use crate::keyring::{SessionKeys, Tenant};
 use crate::model::limits::{
     APPEND_BYTES, APPEND_EVENTS, EVENT_BYTES, REPLAY_CHUNK_BYTES, REPLAY_CHUNK_EVENTS,
 };
@@ -161,7 +161,7 @@ impl Service {
             let parts = [metadata.as_slice(), event.value.as_ref()];
             let place = self.place(&opened.tenant, &key);
             let record =
-                seal_parts(opened.keys.body(), event_header(opened), &place, &parts, &*self.entropy)?;
+                seal_parts(opened.keys.body(), event_header(&opened.keys), &place, &parts, &*self.entropy)?;
             batch.put.push((key, Row::new(Revision::FIRST, &[&record])));
             ids.push(event_id(opened, &append.place.stream, number));
         }
@@ -171,7 +171,8 @@ impl Service {
     fn open_stream(&self, opened: &Opened, key: &Key, row: &Row) -> Result<StreamPayload, Error> {
         let [record] = row.exactly()?;
         let place = self.place(&opened.tenant, key);
-        let plain = open(opened.keys.body(), stream_header(opened, row.revision()?), &place, record)?;
+        let keys = opened.opener(record);
+        let plain = open(keys.body(), stream_header(keys, row.revision()?), &place, record)?;
         payload::decode(plain.as_bytes())
     }
 
@@ -184,7 +185,7 @@ impl Service {
     ) -> Result<Row, Error> {
         let plain = payload::encode(head)?;
         let place = self.place(&opened.tenant, key);
-        let header = stream_header(opened, revision);
+        let header = stream_header(&opened.keys, revision);
         let record = seal(opened.keys.body(), header, &place, &plain, &*self.entropy)?;
         Ok(Row::new(revision, &[&record]))
     }
@@ -202,7 +203,8 @@ impl Service {
         if row.revision()? != Revision::FIRST {
             return Err(Error::Integrity);
         }
-        let plain = open(opened.keys.body(), event_header(opened), &place, record)?;
+        let keys = opened.opener(record);
+        let plain = open(keys.body(), event_header(keys), &place, record)?;
         let (event, value): (EventPayload, _) = payload::decode_start(plain.as_bytes())?;
         Ok(EventDescription {
             id: event_id(opened, stream, number),
@@ -271,7 +273,7 @@ impl EventReader {
             service.attempt_reading(&self.reading, Operation::EventRead, Operation::EventRead).await?;
         attempt.about_session(&self.name);
         attempt.about(domain::STREAM, self.stream.as_str());
-        let outcome = self.page_once(&service, &mut attempt, &tenant, most).await;
+        let outcome = until_won!(self.page_once(&service, &mut attempt, &tenant, most).await);
         attempt.close_part(outcome).await
     }
 
@@ -298,7 +300,12 @@ impl EventReader {
         if let Some(after) = self.after.take() {
             self.position = number_of(&after, &opened, &place.stream, head)?;
         }
-        let page = self.events_after(service, &opened, &place, head, most.min(REPLAY_CHUNK_EVENTS)).await?;
+        let begun = self.position;
+        let page = self.events_after(service, &opened, &place, head, most.min(REPLAY_CHUNK_EVENTS)).await;
+        if page.is_err() {
+            self.position = begun;
+        }
+        let page = service.unless_moved((&opened.key, &opened.row), page).await?;
         if page.events.is_empty() && !first {
             return Ok((page, None));
         }
@@ -360,18 +367,18 @@ fn place(tenant: &Tenant, name: &SessionName, stream: &StreamName) -> Place {
     Place { head: keys::stream(tenant.tenant_ref().id, &session, &stream), stream }
 }
 
-fn event_header(opened: &Opened) -> Header {
-    Header { kind: Kind::Event, key_id: opened.keys.body_id(), revision: Revision::FIRST.get() }
+fn event_header(keys: &SessionKeys) -> Header {
+    Header { kind: Kind::Event, key_id: keys.body_id(), revision: Revision::FIRST.get() }
 }
 
-fn stream_header(opened: &Opened, revision: Revision) -> Header {
-    Header { kind: Kind::Stream, key_id: opened.keys.body_id(), revision: revision.get() }
+fn stream_header(keys: &SessionKeys, revision: Revision) -> Header {
+    Header { kind: Kind::Stream, key_id: keys.body_id(), revision: revision.get() }
 }
 
-/// The number as hex digits, so that ids are ordered as text, and a tag that is made of the session's key id: not even a
-/// session that is made again under the same handle has the same ids.
+/// The number as hex digits, so that ids are ordered as text, and a tag that is made of what names the session for ever: not
+/// even a session that is made again under the same handle has the same ids, and one that gets new keys keeps them.
 fn event_id(opened: &Opened, stream: &Blinded, number: u64) -> String {
-    let tag = opened.tenant.index().event_tag(&[&opened.keys.body_id().0, stream, &number.to_be_bytes()]);
+    let tag = opened.tenant.index().event_tag(&[&opened.origin().0, stream, &number.to_be_bytes()]);
     format!("{number:016x}{}", HEXLOWER.encode(tag.get(..TAG_BYTES).unwrap_or_default()))
 }
 

@@ -4,10 +4,13 @@
 //! done by [`Jobs`](super::Jobs), in steps that each commit what was done together with how far that is: so a job goes on
 //! where it was when the process is started anew, and nothing is done twice.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
 use super::answers::Slot;
 use super::attempt::{Attempt, until_won};
+use super::payload;
 use super::view::{Answer, Repeat};
 use super::{Error, Failure, Problem, Service, key::KekUse};
 use crate::audit::Operation;
@@ -17,7 +20,7 @@ use crate::crypto::{Header, KeyId, Kind, Place, open, seal};
 use crate::keyring::Tenant;
 use crate::model::limits::{JOB_FAILURES, JOB_RATE_MAX};
 use crate::model::{KekVersion, Revision, Timestamp};
-use crate::store::{Batch, Key, Row, RowExpect, ScanRange, Table, keys};
+use crate::store::{Batch, Key, Row, RowExpect, keys};
 
 /// What a job does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -27,11 +30,18 @@ pub enum JobKind {
     Rewrap = 1,
     /// Opens every record, and counts those that do not open.
     Scrub = 2,
+    /// Makes new keys for all sessions, and seals everything in them anew.
+    Reencrypt = 3,
 }
 
 impl JobKind {
     /// All kinds.
-    pub const ALL: [Self; 2] = [Self::Rewrap, Self::Scrub];
+    pub const ALL: [Self; 3] = [Self::Rewrap, Self::Scrub, Self::Reencrypt];
+
+    /// What the job does that a row of the table is about.
+    pub(super) fn of(row: &Key) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| row.within_tenant() == [*kind as u8])
+    }
 }
 
 /// Whether a job still works.
@@ -66,10 +76,13 @@ pub struct JobDescription {
     pub total: u64,
     /// Sessions that it has come by.
     pub seen: u64,
-    /// Of those: rewrapped. Of a scrub: records that opened.
+    /// Of those: rewrapped, or encrypted anew. Of a scrub: records that opened.
     pub done: u64,
     /// Sessions, of a scrub records, that did not open.
     pub failed: u64,
+    /// Of a scrub: sessions that were not looked into, because their key version is disabled or destroyed.
+    #[serde(skip)]
+    pub closed: u64,
     /// Blinded ids of some sessions to which these belong, at most [`JOB_FAILURES`].
     pub failures: Vec<[u8; 16]>,
     /// Sessions by key version at the beginning: version and number.
@@ -167,7 +180,9 @@ impl Service {
         if let Some(slot) = slot {
             slot.give(self, &self.system_answer_key(), &job, &mut batch)?;
         }
-        Ok((job, attempt.commit(batch, None).await?))
+        let running = self.running.clone();
+        let begin = Box::new(move || running.begin(key));
+        Ok((job, attempt.commit(batch, Some(begin)).await?))
     }
 
     async fn new_job(&self, tenant: &Tenant, kind: JobKind, rate: u32) -> Result<JobDescription, Error> {
@@ -187,6 +202,7 @@ impl Service {
             seen: 0,
             done: 0,
             failed: 0,
+            closed: 0,
             failures: Vec::new(),
             before: uses.iter().map(|of| (of.version.0, of.sessions)).collect(),
             after: Vec::new(),
@@ -272,20 +288,16 @@ impl Service {
         Ok(Some(StoredJob { key, row, job }))
     }
 
-    /// The jobs that work, of all tenants.
-    pub(super) async fn working_jobs(&self) -> Result<Vec<(std::sync::Arc<Tenant>, StoredJob)>, Error> {
-        let mut working = Vec::new();
-        let rows = self.engine.scan(ScanRange::prefix(keys::table(Table::Job)), JOBS_AT_ONCE).await?;
-        for (key, row) in rows {
-            let tenant_key = keys::tenant(key.tenant().ok_or(Error::Integrity)?);
-            let [Some(tenant)] = self.read([tenant_key.clone()]).await? else { continue };
-            let tenant = self.keyring.open_tenant(&tenant_key, &tenant)?;
-            let job = self.open_job(&tenant, &key, &row)?;
-            if job.state == JobState::Running {
-                working.push((tenant, StoredJob { key, row, job }));
-            }
-        }
-        Ok(working)
+    /// A job, if it still works.
+    pub(super) async fn working_job(&self, key: &Key) -> Result<Option<(Arc<Tenant>, StoredJob)>, Error> {
+        let tenant_key = keys::tenant(key.tenant().ok_or(Error::Integrity)?);
+        let [Some(tenant), Some(row)] = self.read([tenant_key.clone(), key.clone()]).await? else {
+            return Ok(None);
+        };
+        let tenant = self.keyring.open_tenant(&tenant_key, &tenant)?;
+        let job = self.open_job(&tenant, key, &row)?;
+        let stored = StoredJob { key: key.clone(), row, job };
+        Ok((stored.job.state == JobState::Running).then_some((tenant, stored)))
     }
 
     /// Adds a job's new state to a batch, on the condition that nobody changed it.
@@ -305,7 +317,12 @@ impl Service {
         let [record] = row.exactly()?;
         let header = header(tenant, row.revision()?);
         let opened = open(tenant.control(), header, &self.job_place(tenant, key), record)?;
-        super::payload::decode(opened.as_bytes())
+        let bytes = opened.as_bytes();
+        if payload::version(bytes) != Some(CLOSED) {
+            return payload::decode(bytes);
+        }
+        let (job, closed) = payload::decode_as::<(JobDescription, u64)>(CLOSED, bytes)?;
+        Ok(JobDescription { closed, ..job })
     }
 
     fn seal_job(
@@ -315,7 +332,7 @@ impl Service {
         revision: Revision,
         job: &JobDescription,
     ) -> Result<Row, Error> {
-        let plain = super::payload::encode(job)?;
+        let plain = payload::encode_as(CLOSED, &(job, job.closed))?;
         let place = self.job_place(tenant, key);
         let record = seal(tenant.control(), header(tenant, revision), &place, &plain, &*self.entropy)?;
         Ok(Row::new(revision, &[&record]))
@@ -327,8 +344,8 @@ impl Service {
     }
 }
 
-/// Jobs that are looked at in one step: as many tenants as may have two each.
-const JOBS_AT_ONCE: usize = 2000;
+/// The version of a job's payload that counts closed sessions.
+const CLOSED: u8 = 2;
 
 fn header(tenant: &Tenant, revision: Revision) -> Header {
     Header { kind: Kind::Job, key_id: KeyId(tenant.tenant_ref().id.0), revision: revision.get() }

@@ -23,7 +23,9 @@ mod key;
 mod memo;
 mod opened;
 mod payload;
+mod places;
 mod receipt;
+mod reencrypt;
 mod root;
 mod session;
 mod status;
@@ -51,9 +53,10 @@ pub use event::{Appended, EventPage, EventReader, LastEvent, NewEvent};
 pub use job::{JobDescription, JobKind, JobState};
 pub use jobs::{JobReport, Jobs};
 pub use key::{DestroyKek, KekDescription, KekUse, KekVerb};
+pub use reencrypt::Reencryption;
 pub use root::{RootAccess, RootCondition, RootDescription, RootVerb, RootVerification};
 pub use session::{CreateSession, Lifetime, UpdateSession};
-pub use status::{Counts, Status};
+pub use status::{Counts, JobCounts, Status};
 pub use sweeper::{SweepReport, Sweeper};
 pub use tenant::TenantDescription;
 pub use token::{CreateToken, TokenCreated, TokenDescription, Tokens};
@@ -72,7 +75,9 @@ use crate::store::StorageEngine;
 
 use approval::Approvals;
 use hub::Hub;
+use jobs::{JobCounters, Running};
 use opened::SessionMemo;
+use places::Places;
 use root::Roll;
 use stripes::Stripes;
 use tenant::TenantDirectory;
@@ -91,6 +96,8 @@ pub struct Service {
     sessions: SessionMemo,
     tokens: Arc<Tokens>,
     hub: Hub,
+    running: Running,
+    places: Places,
     stripes: Stripes,
     refusals: FailureTally,
     limits: Limits,
@@ -114,6 +121,7 @@ struct Counters {
     integrity_failures: AtomicU64,
     sessions_expired: AtomicU64,
     sweeper_lag_millis: AtomicU64,
+    jobs: JobCounters,
 }
 
 /// What a service is made of.
@@ -150,6 +158,8 @@ impl Service {
             sessions: SessionMemo::default(),
             tokens,
             hub: Hub::default(),
+            running: Running::default(),
+            places: Places::default(),
             stripes: Stripes::default(),
             refusals: FailureTally::default(),
             counters: Counters::default(),

@@ -14,15 +14,32 @@ const VERSION: u8 = 1;
 
 /// Encodes a payload.
 pub(super) fn encode<T: Serialize>(payload: &T) -> Result<Zeroizing<Vec<u8>>, Error> {
-    postcard::to_extend(payload, vec![VERSION]).map(Zeroizing::new).map_err(|_| Error::Internal)
+    encode_as(VERSION, payload)
+}
+
+/// Encodes a payload of another version than the first.
+pub(super) fn encode_as<T: Serialize>(version: u8, payload: &T) -> Result<Zeroizing<Vec<u8>>, Error> {
+    postcard::to_extend(payload, vec![version]).map(Zeroizing::new).map_err(|_| Error::Internal)
 }
 
 /// Decodes a payload that was opened, so that anything else than a payload means damage or another version.
 pub(super) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Error> {
+    decode_as(VERSION, bytes)
+}
+
+/// Decodes a payload of another version than the first.
+pub(super) fn decode_as<T: DeserializeOwned>(version: u8, bytes: &[u8]) -> Result<T, Error> {
     match bytes.split_first() {
-        Some((&VERSION, payload)) => postcard::from_bytes(payload).map_err(|_| Error::Integrity),
+        Some((found, payload)) if *found == version => {
+            postcard::from_bytes(payload).map_err(|_| Error::Integrity)
+        }
         _ => Err(Error::Integrity),
     }
+}
+
+/// The version that a payload names.
+pub(super) fn version(bytes: &[u8]) -> Option<u8> {
+    bytes.first().copied()
 }
 
 /// Decodes a payload at the beginning of `bytes`, and says what follows it.
@@ -87,13 +104,67 @@ pub(super) struct SessionPayload {
     pub revision: u64,
     /// Whether the sensitive key was purged: otherwise who takes it away passes for who purged it.
     pub purged: bool,
+    /// What is to be known of its keys, once it got new ones. In the second version of the payload alone.
+    #[serde(skip)]
+    pub rekeyed: Option<Rekeyed>,
 }
+
+/// The keys of a session that got new ones.
+#[derive(Clone, Copy, Serialize, Deserialize)]
+pub(super) struct Rekeyed {
+    /// The id of the body key that the session was made with: it names the session for ever.
+    pub origin: [u8; 16],
+    /// When the keys were made that it has now.
+    pub at: u64,
+    /// The keys that some of its rows may still be sealed under.
+    pub former: Option<FormerKeys>,
+}
+
+/// Which keys a session had.
+#[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct FormerKeys {
+    pub body: [u8; 16],
+    pub sensitive: Option<[u8; 16]>,
+}
+
+/// The version of a session's metadata that says what is to be known of its keys.
+const REKEYED: u8 = 2;
 
 impl SessionPayload {
     /// When the session ends if nothing else happens.
     pub(super) fn end(&self) -> Timestamp {
         let end = if self.idle_ttl == 0 { self.absolute_end } else { self.absolute_end.min(self.idle_end) };
         Timestamp::from_millis(end)
+    }
+
+    /// The metadata as bytes: of the first version while the session has the keys that it was made with.
+    pub(super) fn encode(&self) -> Result<Zeroizing<Vec<u8>>, Error> {
+        match &self.rekeyed {
+            None => encode(self),
+            Some(rekeyed) => encode_as(REKEYED, &(self, rekeyed)),
+        }
+    }
+
+    /// The metadata of either version.
+    pub(super) fn decode(bytes: &[u8]) -> Result<Self, Error> {
+        if version(bytes) != Some(REKEYED) {
+            return decode(bytes);
+        }
+        let (session, rekeyed): (Self, Rekeyed) = decode_as(REKEYED, bytes)?;
+        Ok(Self { rekeyed: Some(rekeyed), ..session })
+    }
+
+    /// The keys that some rows may still be sealed under.
+    pub(super) fn former(&self) -> Option<FormerKeys> {
+        self.rekeyed.and_then(|rekeyed| rekeyed.former)
+    }
+
+    /// Says that there is no sensitive key any more, neither now nor before.
+    pub(super) fn purge(&mut self) {
+        self.purged = true;
+        if let Some(former) = self.rekeyed.as_mut().and_then(|rekeyed| rekeyed.former.as_mut()) {
+            former.sensitive = None;
+        }
     }
 }
 

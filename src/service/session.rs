@@ -184,6 +184,7 @@ impl Service {
             labels: stored_labels(&create.labels),
             revision: 1,
             purged: false,
+            rekeyed: None,
         })
     }
 
@@ -385,7 +386,7 @@ impl Service {
         }
         let mut session = SessionPayload::clone(&opened.session);
         session.revision += 1;
-        session.purged = true;
+        session.purge();
         let mut batch = opened.batch();
         batch.put.push((opened.key.clone(), self.without_sensitive(&opened, &session)?));
         let description = SessionDescription::new(&session);
@@ -398,7 +399,8 @@ impl Service {
 
 impl Opened {
     fn answers(&self) -> AnswerKey<'_, BodyDek> {
-        AnswerKey { key: self.keys.body(), id: self.keys.body_id() }
+        let former = self.former.as_ref().map(|former| (former.body(), former.body_id()));
+        AnswerKey { key: self.keys.body(), id: self.keys.body_id(), former }
     }
 
     /// The answer that a request got before, from the rows under the slot's keys.
@@ -435,7 +437,7 @@ impl Opened {
 
 /// Answers that must outlive the session are sealed under the tenant's key.
 fn control_answers(tenant: &Tenant) -> AnswerKey<'_, ControlKey> {
-    AnswerKey { key: tenant.control(), id: control_id(tenant) }
+    AnswerKey { key: tenant.control(), id: control_id(tenant), former: None }
 }
 
 /// The keys of a slot, if there is one.

@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 
 use super::attempt::Attempt;
 use super::view::Answer;
-use super::{Error, Failure, Service};
+use super::{Error, Failure, JobKind, Service};
 use crate::audit::Operation;
 use crate::auth::{Permit, ReadStatus};
 use crate::commit::{CommitStats, Receipt};
@@ -46,6 +46,19 @@ pub struct Counts {
     pub sessions_expired: u64,
     /// How far the sweeper is behind.
     pub sweeper_lag: Duration,
+    /// Jobs of each kind, in the order of [`JobKind::ALL`].
+    pub jobs: [JobCounts; JobKind::ALL.len()],
+}
+
+/// What a server counts of the jobs of one kind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct JobCounts {
+    /// Jobs that work now.
+    pub running: u64,
+    /// Sessions that they have come by.
+    pub sessions: u64,
+    /// What did not open: sessions, of a scrub records.
+    pub failures: u64,
 }
 
 impl Service {
@@ -56,6 +69,7 @@ impl Service {
             integrity_failures: self.counters.integrity_failures.load(Ordering::Relaxed),
             sessions_expired: self.counters.sessions_expired.load(Ordering::Relaxed),
             sweeper_lag: Duration::from_millis(self.counters.sweeper_lag_millis.load(Ordering::Relaxed)),
+            jobs: JobKind::ALL.map(|kind| self.counters.jobs.of(kind)),
         }
     }
 

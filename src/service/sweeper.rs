@@ -12,15 +12,14 @@ use futures_util::stream::{self, StreamExt as _};
 
 use super::answers::period;
 use super::key::due;
-use super::opened::{Opened, SessionRow, domain};
+use super::opened::{Opened, SessionRow, domain, name_of, opener};
 use super::payload::{EntryPayload, SessionPayload, TombstonePayload};
-use super::view::SessionName;
 use super::{Error, Service};
 use crate::audit::Operation;
 use crate::crypto::{Header, Kind, open_start};
 use crate::keyring::{SessionKeys, Tenant};
 use crate::model::limits::{DELETED_TOMBSTONE_TTL, TOMBSTONE_TTL};
-use crate::model::{SessionId, TenantId, Timestamp};
+use crate::model::{TenantId, Timestamp};
 use crate::store::{Batch, Key, Row, RowExpect, ScanRange, keys};
 
 /// Index rows in one step.
@@ -160,6 +159,8 @@ impl Service {
             self.sweep_tenant(&tenant, index, now).await
         } else if keys::is_session(&row) {
             self.sweep_session(&tenant, &index, second, &row, now).await
+        } else if keys::is_reencryption(&row) {
+            self.sweep_reencryption(&tenant, index, &row).await
         } else {
             self.sweep_entry(&tenant, index, second, &row, now).await
         }
@@ -233,6 +234,18 @@ impl Service {
                 }
                 self.sweep_tombstone(tenant, index, key, &row, &tombstone, now).await
             }
+        }
+    }
+
+    /// Goes on with a session that was left on its way to new keys.
+    async fn sweep_reencryption(&self, tenant: &Tenant, index: Key, row: &Key) -> Result<Swept, Error> {
+        match self.sweep_anew(tenant, &keys::session_of(row)).await {
+            // The end of the walk has removed the index row, unless there was nothing to do.
+            Ok(true) => self.drop_index(Some(tenant), index).await,
+            Ok(false) => Ok(Swept::Other),
+            // It may be enabled again.
+            Err(Error::KeyDisabled) => Ok(Swept::NotYet),
+            Err(error) => Err(error),
         }
     }
 
@@ -339,16 +352,18 @@ impl Service {
         let (Some(session_row), Some(row)) = (session_row, row) else {
             return self.drop_index(Some(tenant), index).await;
         };
-        let (keys, session) = match self.open_session_row(tenant, &session_key, &session_row) {
+        let (keys, former, session) = match self.open_session_row(tenant, &session_key, &session_row) {
             Err(Error::KeyDisabled) => return Ok(Swept::NotYet),
             // With a destroyed key it goes when its session does.
             Ok(SessionRow::Ended(_)) | Err(Error::KeyDestroyed) => {
                 return self.drop_index(Some(tenant), index).await;
             }
-            Ok(SessionRow::Live { keys, session }) => (keys, session),
+            Ok(SessionRow::Live { keys, former, session }) => (keys, former, session),
             Err(error) => return Err(error),
         };
-        let Some(entry) = self.entry_metadata(tenant, &keys, key, &row)? else {
+        let [record] = row.exactly()?;
+        let named = opener(&keys, former.as_ref(), record);
+        let Some(entry) = self.entry_metadata(tenant, named, key, &row)? else {
             return self.drop_index(Some(tenant), index).await;
         };
         if !entry.ended(now) {
@@ -362,6 +377,7 @@ impl Service {
             key: session_key,
             row: session_row,
             keys,
+            former,
             session,
             rows: Vec::new(),
             now,
@@ -429,10 +445,4 @@ impl Service {
 fn end_of(tombstone: &TombstonePayload) -> Timestamp {
     let ttl = if tombstone.deleted { DELETED_TOMBSTONE_TTL } else { TOMBSTONE_TTL };
     Timestamp::from_millis(tombstone.ended).after(ttl)
-}
-
-fn name_of(session: &SessionPayload) -> Result<SessionName, Error> {
-    let id = SessionId::new(session.id.clone()).map_err(|_| Error::Integrity)?;
-    let owner = session.owner.as_ref().map(super::payload::StoredOwner::owner).transpose()?;
-    Ok(SessionName { id, owner })
 }

@@ -128,7 +128,7 @@ impl Service {
 
     /// The key under which answers to administrators are remembered.
     pub(super) fn system_answer_key(&self) -> AnswerKey<'_, ControlKey> {
-        AnswerKey { key: self.keyring.system().control(), id: KeyId(TenantId::SYSTEM.0) }
+        AnswerKey { key: self.keyring.system().control(), id: KeyId(TenantId::SYSTEM.0), former: None }
     }
 
     /// The slot of an administrator's request.

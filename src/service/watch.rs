@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::attempt::Attempt;
+use super::attempt::{Attempt, until_won};
 use super::cursor::CursorScope;
 use super::hub::{self, Follower};
 use super::opened::{Opened, Same};
@@ -82,7 +82,7 @@ impl Watcher {
         let service = Arc::clone(&self.service);
         let (mut attempt, tenant) = service.attempt(&self.permit, Operation::EntryWatch).await?;
         attempt.about_session(&self.name);
-        let outcome = self.page_once(&service, &mut attempt, &tenant).await;
+        let outcome = until_won!(self.page_once(&service, &mut attempt, &tenant).await);
         attempt.close_part(outcome).await
     }
 
@@ -184,7 +184,7 @@ fn position_bytes(service: &Service, position: u64) -> Vec<u8> {
 fn scope(opened: &Opened) -> CursorScope<'_> {
     // Not the handle: a session that is made again under it must not hear of this one.
     let mut request = b"watch".to_vec();
-    request.extend_from_slice(&opened.keys.body_id().0);
+    request.extend_from_slice(&opened.origin().0);
     let tenant = &opened.tenant;
     CursorScope { key: tenant.control(), tenant: tenant.tenant_ref(), field: "resume_token", request }
 }

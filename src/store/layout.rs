@@ -52,6 +52,8 @@ pub enum SessionPart {
     Stream = 2,
     /// Events.
     Event = 3,
+    /// No row has this: in the expiry index it names a session that is on its way to new keys.
+    Reencryption = 4,
 }
 
 /// The key of a row.
@@ -227,6 +229,21 @@ pub mod keys {
         let mut root = row.as_bytes().iter().copied().take(SESSION_END).collect::<Vec<_>>();
         root.push(SessionPart::Root as u8);
         Key(root)
+    }
+
+    /// What stands in the expiry index for the session that `row` belongs to, while it is on its way to new keys.
+    #[must_use]
+    pub fn reencryption(row: &Key) -> Key {
+        let mut named = rows_of_session(row);
+        named.push(SessionPart::Reencryption as u8);
+        Key(named)
+    }
+
+    /// Whether a key of the session table is what [`reencryption`] makes.
+    #[must_use]
+    pub fn is_reencryption(row: &Key) -> bool {
+        row.as_bytes().first() == Some(&(Table::Session as u8))
+            && row.within_session() == [SessionPart::Reencryption as u8]
     }
 
     /// All rows of one part of a session.

@@ -16,6 +16,8 @@ macro_rules! metrics {
         pub struct Metrics {
             /// Calls, by method and code.
             pub rpc: RpcMetrics,
+            /// Jobs, by kind.
+            pub jobs: JobMetrics,
             $( #[doc = $help] pub $field: $kind, )*
         }
 
@@ -23,7 +25,7 @@ macro_rules! metrics {
             /// Starts all at zero; `methods` are the full names of the methods served, such as
             /// `strongroom.v1.ContextService/PutEntry`.
             pub fn new<M: Into<String>>(methods: impl IntoIterator<Item = M>) -> Self {
-                Self { rpc: RpcMetrics::new(methods), $( $field: $make, )* }
+                Self { rpc: RpcMetrics::new(methods), jobs: JobMetrics::default(), $( $field: $make, )* }
             }
 
             fn render_declared(&self, out: &mut String) {
@@ -95,8 +97,53 @@ impl Metrics {
         let version = concat!("version=\"", env!("CARGO_PKG_VERSION"), "\",");
         sample(&mut out, "strongroom_build_info", version, "1");
         self.render_declared(&mut out);
+        self.jobs.render(&mut out);
         self.rpc.render(&mut out);
         out
+    }
+}
+
+/// Names of the kinds of jobs, in the order in which their figures are given.
+const JOB_KINDS: [&str; 3] = ["rewrap", "scrub", "reencrypt"];
+
+/// Jobs, by kind.
+#[derive(Debug, Default)]
+pub struct JobMetrics([JobKindMetrics; JOB_KINDS.len()]);
+
+/// Jobs of one kind.
+#[derive(Debug, Default)]
+pub struct JobKindMetrics {
+    /// Jobs that work now.
+    pub running: Gauge,
+    /// Sessions that they have come by.
+    pub sessions: Counter,
+    /// What did not open: sessions, of a scrub records.
+    pub failures: Counter,
+}
+
+impl JobMetrics {
+    const RUNNING: &str = "strongroom_jobs_running";
+    const SESSIONS: &str = "strongroom_job_sessions_total";
+    const FAILURES: &str = "strongroom_job_failures_total";
+
+    /// The metrics of each kind: rewrap, scrub, reencrypt.
+    pub fn kinds(&self) -> impl Iterator<Item = &JobKindMetrics> {
+        self.0.iter()
+    }
+
+    fn render(&self, out: &mut String) {
+        let family = |out: &mut String, name, of: fn(&JobKindMetrics) -> u64| {
+            for (kind, job) in JOB_KINDS.iter().zip(&self.0) {
+                sample(out, name, &format!("kind=\"{kind}\","), &of(job).to_string());
+            }
+        };
+        head::<Gauge>(out, Self::RUNNING, "Jobs that work now.");
+        family(out, Self::RUNNING, |job| job.running.value());
+        head::<Counter>(out, Self::SESSIONS, "Sessions that jobs have come by.");
+        family(out, Self::SESSIONS, |job| job.sessions.total());
+        let help = "What did not open for a job: sessions, of a scrub records. Of a scrub anything but zero needs a person.";
+        head::<Counter>(out, Self::FAILURES, help);
+        family(out, Self::FAILURES, |job| job.failures.total());
     }
 }
 
@@ -215,6 +262,24 @@ mod tests {
             assert!(text.lines().any(|found| found == line), "{line} in\n{text}");
         }
         assert!(!text.contains("INTERNAL"));
+    }
+
+    #[test]
+    fn jobs_are_counted_by_kind() {
+        let metrics = Metrics::new([PUT]);
+        for (number, job) in (1..).zip(metrics.jobs.kinds()) {
+            job.running.set(number);
+            job.sessions.raise_to(10 * number);
+            job.failures.raise_to(100 * number);
+        }
+        let text = metrics.render();
+        for line in [
+            "strongroom_jobs_running{kind=\"rewrap\"} 1",
+            "strongroom_job_sessions_total{kind=\"scrub\"} 20",
+            "strongroom_job_failures_total{kind=\"reencrypt\"} 300",
+        ] {
+            assert!(text.lines().any(|found| found == line), "{line} in\n{text}");
+        }
     }
 
     #[test]

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
+use strongroom::model::{Revision, TenantId};
 use strongroom::proto::v1::{self, JobKind, JobState, create_session_request};
-use strongroom::store::{Row, Table};
+use strongroom::store::{Operation, Row, Table, keys};
 use tonic::Code;
 
 use crate::requests::{append, create, new_id, seconds, update};
@@ -76,6 +77,8 @@ async fn a_rewrap_leaves_nothing_under_the_old_version_and_touches_no_data() {
     let ended = job(&site, REWRAP).await;
     assert_eq!((ended.uid, ended.state), (begun.uid, JobState::Done as i32));
     assert_eq!((ended.sessions_seen, ended.done, ended.failed), (300, 300, 0));
+    let counted = site.world().service.counts().jobs;
+    assert_eq!(counted.map(|job| (job.running, job.sessions)), [(0, 300), (0, 0), (0, 0)]);
     assert_eq!((pairs(&ended.after), uses(&site).await), (vec![(1, 0), (2, 300)], vec![(1, 0), (2, 300)]));
     // Nothing depends on the old version any more.
     let destroy = v1::DestroyKekRequest { tenant: site.tenant.clone(), version: 1, ..Default::default() };
@@ -134,6 +137,90 @@ async fn there_is_one_job_of_a_kind_and_a_cancelled_one_stays_where_it_was() {
     let list = v1::ListJobsRequest { tenant: site.tenant.clone() };
     let jobs = site.answered(site.admin().list_jobs(list).await, "job.list").await.jobs;
     assert_eq!(jobs.iter().map(|job| job.kind).collect::<Vec<_>>(), [REWRAP, SCRUB]);
+}
+
+#[tokio::test]
+async fn a_job_behind_thousands_of_others_rows_is_found_and_an_idle_server_reads_nothing() {
+    let site = Site::inside().await;
+    sessions(&site, 3).await;
+    rotate(&site).await;
+    answered(site.admin().start_job(start(&site, REWRAP)).await);
+    for number in 0..2100_u128 {
+        let row = keys::job(TenantId(number.to_be_bytes()), JobKind::Rewrap as u8);
+        site.world().tamper(&row, Some(Row::new(Revision::FIRST, &[]))).await;
+    }
+    let site = site.reopened().await;
+    site.world().work().await;
+    assert_eq!(job(&site, REWRAP).await.state, JobState::Done as i32);
+    let reads = || [Operation::MultiGet, Operation::Scan].map(|of| site.world().engine.calls(of));
+    let before = reads();
+    assert_eq!(site.world().jobs.round().await.unwrap().working, 0);
+    assert_eq!(reads(), before);
+}
+
+#[tokio::test]
+async fn a_damaged_row_of_a_job_is_put_on_record_once_and_holds_up_no_other() {
+    let site = Site::inside().await;
+    let made = sessions(&site, 300).await;
+    rotate(&site).await;
+    answered(site.admin().start_job(start(&site, SCRUB)).await);
+    answered(site.admin().start_job(start(&site, REWRAP)).await);
+    let rows = site.world().rows().await;
+    let rewrap = |key: &strongroom::store::Key| {
+        key.as_bytes()[0] == Table::Job as u8 && key.within_tenant() == [JobKind::Rewrap as u8]
+    };
+    let (key, row) = rows.into_iter().find(|(key, _)| rewrap(key)).unwrap();
+    let mut bytes = row.as_bytes().to_vec();
+    *bytes.last_mut().unwrap() ^= 1;
+    site.world().tamper(&key, Some(Row::from_stored(bytes.into()))).await;
+    let failures = site.world().service.counts().integrity_failures;
+    site.world().jobs.round().await.unwrap_err();
+    site.world().work().await;
+    assert_eq!(site.world().service.counts().integrity_failures, failures + 1);
+    let scrubbed = job(&site, SCRUB).await;
+    assert_eq!((scrubbed.state, scrubbed.sessions_seen), (JobState::Done as i32, made.len() as u64));
+}
+
+#[tokio::test]
+async fn a_scrub_counts_apart_what_a_disabled_or_destroyed_version_closes() {
+    let site = Site::inside().await;
+    sessions(&site, 3).await;
+    rotate(&site).await;
+    sessions(&site, 2).await;
+    let disable = v1::DisableKekRequest { tenant: site.tenant.clone(), version: 1, ..Default::default() };
+    answered(site.admin().disable_kek(disable).await);
+    let closed = async || {
+        answered(site.admin().start_job(start(&site, SCRUB)).await);
+        site.world().work().await;
+        let ended = job(&site, SCRUB).await;
+        assert_eq!((ended.sessions_seen, ended.done, ended.failed), (5, 4, 0));
+        assert!(ended.failed_sessions.is_empty());
+        ended.sessions_closed
+    };
+    assert_eq!(closed().await, 3);
+    let grace = Some(seconds(0));
+    let destroy =
+        v1::DestroyKekRequest { tenant: site.tenant.clone(), version: 1, grace, ..Default::default() };
+    answered(site.admin().destroy_kek(v1::DestroyKekRequest { expect_sessions: 3, ..destroy }).await);
+    assert_eq!(closed().await, 3);
+}
+
+#[tokio::test]
+async fn steps_are_small_while_there_is_traffic() {
+    let site = Site::inside().await;
+    let made = sessions(&site, 300).await;
+    rotate(&site).await;
+    answered(site.admin().start_job(start(&site, REWRAP)).await);
+    site.world().jobs.round().await.unwrap();
+    let quiet = job(&site, REWRAP).await.done;
+    assert_eq!(site.world().service.counts().jobs[0].running, 1);
+    site.look(&made[0], "key").await;
+    let report = site.world().jobs.round().await.unwrap();
+    let busy = job(&site, REWRAP).await.done - quiet;
+    assert!(report.pause > Duration::ZERO && busy * 4 < quiet, "{busy} after {quiet}, {report:?}");
+    site.world().clock.advance(Duration::from_secs(1));
+    site.world().work().await;
+    assert_eq!(job(&site, REWRAP).await.done, 300);
 }
 
 #[tokio::test]
@@ -248,6 +335,8 @@ async fn a_scrub_finds_every_record_that_does_not_open() {
     // What is behind a session that does not open cannot be looked at.
     let failed = usize::try_from(found.failed).unwrap();
     assert!(failed <= damaged && failed >= damaged - sessions_damaged);
+    let counted = site.world().service.counts().jobs[1];
+    assert_eq!((counted.running, counted.sessions, counted.failures), (0, 40, found.failed));
     assert!(!found.failed_sessions.is_empty() && failed > 5, "{failed}");
     assert!(site.world().service.counts().integrity_failures > 0);
 }

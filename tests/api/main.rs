@@ -24,6 +24,7 @@ mod keys;
 mod pages;
 mod permissions;
 mod race;
+mod reencrypt;
 mod repeat;
 mod root;
 mod sessions;

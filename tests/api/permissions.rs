@@ -177,6 +177,12 @@ const ADMIN: &[(&str, &str, bool, Admin)] = &[
         }),
     ),
     (
+        "RotateSessionKey",
+        "keys",
+        true,
+        admin!(rotate_session_key, |tenant| v1::RotateSessionKeyRequest { tenant, ..Default::default() }),
+    ),
+    (
         "StartJob",
         "keys",
         true,

@@ -159,6 +159,12 @@ async fn administrators_requests_are_done_once() {
     let tenant = answered(site.admin().get_tenant(get).await).0.tenant.unwrap();
     assert_eq!(tenant.state, i32::from(v1::TenantState::Active));
 
+    let (one, two) = (site.session().await.session_id, site.session().await.session_id);
+    let request =
+        v1::RotateSessionKeyRequest { tenant: site.tenant.clone(), session_id: one, ..Default::default() };
+    let other = |other: &mut v1::RotateSessionKeyRequest| other.session_id = two.clone();
+    repeats!(site.admin(), rotate_session_key, request, other);
+
     let request = v1::CreateTokenRequest {
         name: format!("{name}-token"),
         scopes: vec![Scope::Read.into()],

@@ -54,7 +54,7 @@ impl DevServer {
         fs::write(dir.join("keys/dev/profile.toml"), profile).unwrap();
         self.child = Command::new(env!("CARGO_BIN_EXE_strongroomd"))
             .args(["serve", "--config", "strongroom.toml"])
-            .current_dir(dir)
+            .current_dir(&dir)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::null())

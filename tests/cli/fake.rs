@@ -65,6 +65,7 @@ struct State {
     approvals: Vec<v1::Approval>,
     tokens: u64,
     filter: Option<v1::AuditFilter>,
+    is_slow: bool,
 }
 
 #[derive(Default)]
@@ -160,6 +161,11 @@ impl Fake {
     /// From now on these are the approvals.
     pub fn approvals_will_be(&self, approvals: impl IntoIterator<Item = v1::Approval>) {
         self.state().approvals = approvals.into_iter().collect();
+    }
+
+    /// From now on new keys for a session are never finished within a call.
+    pub fn be_slow(&self) {
+        self.state().is_slow = true;
     }
 
     /// Most sessions a second of the last job that was started.

@@ -55,6 +55,7 @@ sessions         100 of 300
 done             100
 failed           0
 failed sessions  -
+closed sessions  0
 rate             25.0/s
 rate limit       50/s
 left             8s
@@ -71,7 +72,7 @@ uid              00000000-0000-4000-8000-000000000002
         "uid": UID, "kind": "rewrap", "state": "running", "started": fake::TIME,
         "updated": "2026-07-01T12:00:04.000Z", "ended": null, "elapsed_seconds": 4.0, "rate_limit": 50,
         "sessions_total": 300, "sessions_seen": 100, "sessions_per_second": 25.0, "seconds_left": 8.0, "done": 100,
-        "failed": 0, "failed_sessions": [], "before": [{"version": 1, "sessions": 300}, {"version": 2, "sessions": 0}],
+        "failed": 0, "failed_sessions": [], "sessions_closed": 0, "before": [{"version": 1, "sessions": 300}, {"version": 2, "sessions": 0}],
         "after": [],
     });
     assert_eq!(job(&fake, &["status", "rewrap", "--output", "json"]).ok().json(), expected);
@@ -194,7 +195,12 @@ fn a_watch_returns_1_for_sessions_that_a_rewrap_could_not_open_and_5_for_records
         (
             JobKind::Scrub,
             5,
-            "error: the scrub met 2 record(s) that did not open\nhint: 'strongroom key list'",
+            "error: the scrub met 2 record(s) that did not open\nhint: stop, keep the files as they are",
+        ),
+        (
+            JobKind::Reencrypt,
+            1,
+            "error: the reencrypt met 2 session(s) that did not open\nhint: enable their version",
         ),
     ] {
         let name = kind.as_str_name().trim_start_matches("JOB_KIND_").to_lowercase();
@@ -205,6 +211,13 @@ fn a_watch_returns_1_for_sessions_that_a_rewrap_could_not_open_and_5_for_records
         // To look is no failure.
         job(&fake, &["status", &name]).ok();
     }
+    // What a closed version wraps is no damage.
+    let closed = v1::Job { sessions_closed: 7, ..at(JobKind::Scrub, JobState::Done, 300, 12) };
+    let running = v1::Job { sessions_closed: 7, ..at(JobKind::Scrub, JobState::Running, 300, 3) };
+    fake.job_will_be([running, closed]);
+    let run = job(&fake, &["watch", "scrub"]).ok();
+    assert!(run.err.ends_with("300 of 300 sessions, 100/s, 0s left, 7 closed\n"), "{run:?}");
+    assert!(run.text().contains("failed sessions  -\nclosed sessions  7\n"), "{run:?}");
     let running = v1::Job { failed: 3, ..at(JobKind::Scrub, JobState::Running, 300, 3) };
     fake.job_will_be([running, damaged(JobKind::Scrub, 3)]);
     let run = job(&fake, &["watch", "scrub"]).fails(5);
@@ -262,6 +275,18 @@ fn a_watch_of_a_server_that_is_away_ends_when_its_patience_is_over() {
 }
 
 #[test]
+fn a_session_gets_new_keys_and_is_told_when_that_takes_longer() {
+    let fake = Fake::rotated(0);
+    let session = fake.session();
+    let rotate = |words: &[&str]| strongroom(fake.dir(), ["session", "rotate-key"].iter().chain(words));
+    let expected = json!({ "session": session, "finished": true });
+    assert_eq!(rotate(&[&session, "--output", "json"]).ok().json(), expected);
+    fake.be_slow();
+    assert_eq!(rotate(&[&session, "--output", "json"]).ok().json()["finished"], json!(false));
+    assert!(rotate(&["nobody"]).fails(3).err.contains("SESSION_NOT_FOUND"));
+}
+
+#[test]
 fn every_verb_works_against_the_real_server() {
     let server = DevServer::start();
     let dir = server.dir();
@@ -277,6 +302,9 @@ fn every_verb_works_against_the_real_server() {
     assert_eq!(json(&["job", "cancel", "rewrap"]), ended);
     json(&["job", "start", "scrub"]);
     assert_eq!(json(&["job", "watch", "scrub"])["failed"], json!(0));
-    assert_eq!(json(&["job", "list"]).as_array().unwrap().len(), 2);
+    assert_eq!(json(&["session", "rotate-key", &session])["finished"], json!(true));
+    let ended = json(&["job", "start", "reencrypt", "--watch"]);
+    assert_eq!((&ended["state"], &ended["done"], &ended["failed"]), (&json!("done"), &json!(1), &json!(0)));
+    assert_eq!(json(&["job", "list"]).as_array().unwrap().len(), 3);
     assert_eq!(strongroom(dir, ["entry", "get", &session, "k"]).ok().out, b"v");
 }

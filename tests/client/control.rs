@@ -140,6 +140,13 @@ impl AdminService for Control {
         Err(Status::unimplemented("is tried on a real server"))
     }
 
+    async fn rotate_session_key(
+        &self,
+        _: Request<v1::RotateSessionKeyRequest>,
+    ) -> Result<Response<v1::RotateSessionKeyResponse>, Status> {
+        Err(Status::unimplemented("is tried on a real server"))
+    }
+
     async fn list_keks(
         &self,
         _: Request<v1::ListKeksRequest>,

@@ -3,7 +3,7 @@
 //! Writers use a server process through the client, with retries off. The process is killed with SIGKILL (`kill`), or its files are put back to
 //! what a power cut would have left (`power_cut`), and it is started again on them. Then every writer must find what it had asked for up to some
 //! place not before the last acknowledgement (`workload`), and the logs must be whole and agree with the rows (`books`). A recording of sessions
-//! is replayed and verified before and after a kill (`replay`). A rewrap is killed again and again (`rewrap`).
+//! is replayed and verified before and after a kill (`replay`). A rewrap, and new keys for all sessions, are killed again and again (`rewrap`).
 //!
 //! `STRONGROOM_CRASH_ROUNDS` and `STRONGROOM_POWERCUT_ROUNDS` set how many crashes there are, `STRONGROOM_CRASH_SEED` repeats the choices of a
 //! run (the operating system's scheduling is not repeated), `STRONGROOM_CRASH_SERVER` names another server binary than the one that was built with

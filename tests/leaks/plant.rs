@@ -264,10 +264,16 @@ impl<'a> Planting<'a> {
         let put = Some(self.put(value));
         let put = v1::PutEntryRequest { session: Some(doomed.clone()), put, ..Default::default() };
         self.good::<v1::PutEntryResponse>("PutEntry", put).await;
+        let whose = "a session that got new keys";
+        let [_, former] = keys::of_session(self.daemon, "demo", &session.session_id, whose).await;
+        let session_id = session.session_id.clone();
+        let rotate =
+            v1::RotateSessionKeyRequest { tenant: "demo".to_owned(), session_id, ..Default::default() };
+        self.good::<v1::RotateSessionKeyResponse>("RotateSessionKey", rotate).await;
         let [own, live] = keys::of_session(self.daemon, "demo", &session.session_id, "a session").await;
         let [_, dead] = keys::of_session(self.daemon, "demo", &doomed.session_id, "a deleted session").await;
         self.harvest.live_keys = [own, live].concat();
-        self.harvest.dead_keys = dead;
+        self.harvest.dead_keys = [dead, former].concat();
         let purge = v1::PurgeSensitiveRequest { session: Some(doomed.clone()), ..Default::default() };
         self.good::<v1::PurgeSensitiveResponse>("PurgeSensitive", purge).await;
         let delete = v1::DeleteSessionRequest { session: Some(doomed.clone()), ..Default::default() };

@@ -4,6 +4,7 @@ mod audit;
 mod jobs;
 mod keys;
 mod root;
+mod sessions;
 mod status;
 mod tenants;
 mod tokens;
@@ -142,6 +143,13 @@ impl AdminService for Admin {
         request: Request<v1::DestroyKekRequest>,
     ) -> Result<Response<v1::DestroyKekResponse>, Status> {
         keys::destroy(&self.service, request).await
+    }
+
+    async fn rotate_session_key(
+        &self,
+        request: Request<v1::RotateSessionKeyRequest>,
+    ) -> Result<Response<v1::RotateSessionKeyResponse>, Status> {
+        sessions::rotate_key(&self.service, request).await
     }
 
     async fn start_job(

@@ -15,9 +15,19 @@ use tonic::{Code, Status};
 
 use super::{MethodKind, Methods, Rpc, Step, body, proceed};
 use crate::api::status::{invalid_field, status};
+use crate::model::limits::WALK_DEADLINE_CEILING;
 use crate::proto::v1::ErrorReason;
 
 const HEADER: &str = "grpc-timeout";
+
+/// Unary methods that walk through all sessions of a tenant: their callers may give them more time than others have. The
+/// walk gives way at every stride, and so ends with the call.
+const WALKS: [&str; 4] = [
+    "/strongroom.v1.AdminService/CountKekUse",
+    "/strongroom.v1.AdminService/DestroyKek",
+    "/strongroom.v1.AdminService/StartJob",
+    "/strongroom.v1.AdminService/CancelJob",
+];
 
 /// The point in time at which a call's answer is no longer wanted; in the extensions of every request.
 ///
@@ -43,7 +53,8 @@ impl Deadline {
 
 /// Ends calls at their deadline with DEADLINE_EXCEEDED.
 ///
-/// The deadline of a unary call is its `grpc-timeout` or the ceiling, whichever is earlier; it covers receiving the request.
+/// The deadline of a unary call is its `grpc-timeout` or the ceiling, whichever is earlier; it covers receiving the request. For
+/// the few calls that walk through all sessions of a tenant, a caller may ask for more than the ceiling.
 /// A stream has the deadline of its caller alone, but must begin to answer within the ceiling. A call whose time was up
 /// when it came is not started. At the deadline the handler's future is dropped, so handlers must be safe to drop at every
 /// `await`; what was handed to the committer is committed as a whole or not at all.
@@ -68,8 +79,11 @@ impl Step for Deadlines {
             Err(refusal) => return refusal.into_http(),
         };
         let now = Instant::now();
-        let begin = now + asked.map_or(self.ceiling, |asked| asked.min(self.ceiling));
-        let kind = self.methods.kind(request.uri().path());
+        let path = request.uri().path();
+        let longest =
+            if WALKS.contains(&path) { self.ceiling.max(WALK_DEADLINE_CEILING) } else { self.ceiling };
+        let begin = now + asked.map_or(self.ceiling, |asked| asked.min(longest));
+        let kind = self.methods.kind(path);
         let end = match kind {
             MethodKind::Unary => Some(begin),
             MethodKind::Streaming => asked.map(|asked| now + asked),
@@ -223,6 +237,17 @@ mod tests {
         assert_eq!(left(UNARY, None).await, "30000");
         assert_eq!(left(UNARY, Some("5S")).await, "5000");
         assert_eq!(left(UNARY, Some("5H")).await, "30000");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_call_that_walks_through_all_sessions_may_ask_for_more_than_the_ceiling() {
+        for walk in WALKS {
+            assert_eq!(left(walk, None).await, "30000");
+            assert_eq!(left(walk, Some("2M")).await, "120000");
+            assert_eq!(left(walk, Some("5H")).await, "300000");
+            let methods = Methods::from_descriptors([crate::proto::DESCRIPTORS]).unwrap();
+            assert_eq!(methods.loggable(walk), walk, "there is no such method");
+        }
     }
 
     #[tokio::test(start_paused = true)]

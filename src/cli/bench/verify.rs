@@ -105,7 +105,7 @@ impl Verification<'_> {
                 session: self.tenant.session(stored.session.as_str(), self.owner.clone()),
                 stored: stored.clone(),
                 stream: self.manifest.stream.clone(),
-                patience: global.timeout,
+                patience: global.timeout(),
                 shared: Arc::clone(&shared),
             };
             let compared = tokio::spawn(reader.compare());

@@ -1,4 +1,4 @@
-//! Long work on all of a tenant's sessions: rewrap and scrub. The server does it; this starts it, and watches how far it is.
+//! Long work on all of a tenant's sessions: rewrap, scrub, reencrypt. The server does it; this starts it, and watches how far it is.
 
 use std::time::Duration;
 
@@ -25,6 +25,9 @@ pub enum JobKind {
     Rewrap,
     /// Opens every record and counts those that do not open. Changes nothing.
     Scrub,
+    /// Makes new keys for all sessions and seals everything in them anew, as
+    /// [`rotate_session_key`](Admin::rotate_session_key) does for one.
+    Reencrypt,
 }
 
 /// Whether a job still works.
@@ -59,10 +62,13 @@ pub struct Job {
     pub sessions_total: u64,
     /// Sessions that it has come by. Those that were created meanwhile count, too.
     pub sessions_seen: u64,
-    /// Of a rewrap: sessions that were wrapped anew. Of a scrub: records that opened.
+    /// Of a rewrap: sessions that were wrapped anew. Of a scrub: records that opened. Of a reencrypt: sessions that were
+    /// encrypted anew.
     pub done: u64,
-    /// Of a rewrap: sessions that did not open. Of a scrub: records that did not.
+    /// Of a rewrap or reencrypt: sessions that did not open. Of a scrub: records that did not.
     pub failed: u64,
+    /// Of a scrub: sessions that were not looked into, because the version that wraps their keys is disabled or destroyed.
+    pub sessions_closed: u64,
     /// Blinded ids, in hexadecimal digits, of some sessions to which these belong; at most 32.
     pub failed_sessions: Vec<String>,
     /// Sessions by key version at the beginning.
@@ -208,6 +214,7 @@ impl JobKind {
         match self {
             Self::Rewrap => "rewrap",
             Self::Scrub => "scrub",
+            Self::Reencrypt => "reencrypt",
         }
     }
 
@@ -215,6 +222,7 @@ impl JobKind {
         match self {
             Self::Rewrap => v1::JobKind::Rewrap,
             Self::Scrub => v1::JobKind::Scrub,
+            Self::Reencrypt => v1::JobKind::Reencrypt,
         }
     }
 }
@@ -268,6 +276,7 @@ impl Job {
         let kind = match job.kind() {
             v1::JobKind::Rewrap => JobKind::Rewrap,
             v1::JobKind::Scrub => JobKind::Scrub,
+            v1::JobKind::Reencrypt => JobKind::Reencrypt,
             v1::JobKind::Unspecified => return Err(ClientError::Malformed { what: "job kind" }),
         };
         let state = match job.state() {
@@ -289,6 +298,7 @@ impl Job {
             sessions_seen: job.sessions_seen,
             done: job.done,
             failed: job.failed,
+            sessions_closed: job.sessions_closed,
             failed_sessions: job.failed_sessions,
             before: uses(job.before),
             after: uses(job.after),
@@ -315,6 +325,7 @@ mod tests {
             sessions_seen: seen,
             done: 0,
             failed: 0,
+            sessions_closed: 0,
             failed_sessions: Vec::new(),
             before: Vec::new(),
             after: Vec::new(),

@@ -49,6 +49,24 @@ macro_rules! change {
 }
 
 impl Admin {
+    /// Makes new keys for a session, whoever its owner is, and seals everything in it under them; says whether that is
+    /// finished. If not, there is much in it, and the server goes on by itself.
+    ///
+    /// # Errors
+    /// `TENANT_NOT_FOUND`, `SESSION_NOT_FOUND`, `SESSION_EXPIRED`; `INTEGRITY_FAILURE` when something in it does not open; see
+    /// [`ClientError`] for the rest.
+    pub async fn rotate_session_key(
+        &self,
+        tenant: &str,
+        session_id: &str,
+    ) -> Result<Answer<bool>, ClientError> {
+        let id = Uuid::new_v4();
+        let (tenant, session_id) = (tenant.to_owned(), session_id.to_owned());
+        let request = v1::RotateSessionKeyRequest { tenant, session_id, request_id: id.to_string() };
+        let answer = self.link.unary(id, request, call!(admin.rotate_session_key)).await?;
+        Ok(answer.map(|response| response.finished))
+    }
+
     /// Has new primary versions made by themselves, every 24 h to 3650 days; `None`: not any more.
     ///
     /// # Errors

@@ -209,6 +209,20 @@ impl AdminService for Service {
         answer(v1::SetKekRotationResponse { tenant: Some(tenant) })
     }
 
+    async fn rotate_session_key(
+        &self,
+        request: Request<v1::RotateSessionKeyRequest>,
+    ) -> Answer<v1::RotateSessionKeyResponse> {
+        let mut state = self.0.lock().unwrap();
+        state.begin("rotate_session_key")?;
+        let request = request.into_inner();
+        state.tenant(&request.tenant)?;
+        if !state.sessions.contains_key(&request.session_id) {
+            return Err(super::refused(tonic::Code::NotFound, "SESSION_NOT_FOUND", &[]));
+        }
+        answer(v1::RotateSessionKeyResponse { finished: !state.is_slow })
+    }
+
     async fn get_tenant(&self, request: Request<v1::GetTenantRequest>) -> Answer<v1::GetTenantResponse> {
         let mut state = self.0.lock().unwrap();
         state.begin("get_tenant")?;
