@@ -111,6 +111,16 @@ operations! {
     TenantSuspend = "tenant.suspend",
     /// A tenant was resumed.
     TenantResume = "tenant.resume",
+    /// The sessions that would die with a tenant were counted.
+    TenantCensus = "tenant.census",
+    /// A tenant is to be destroyed.
+    TenantSchedule = "tenant.schedule",
+    /// A tenant is not to be destroyed.
+    TenantCancel = "tenant.cancel",
+    /// A tenant's keys were destroyed.
+    TenantDestroy = "tenant.destroy",
+    /// Rows of a destroyed tenant were removed.
+    TenantReclaim = "tenant.reclaim",
     /// A token was created.
     TokenCreate = "tok.create",
     /// Tokens were listed.

@@ -99,6 +99,10 @@ reasons! {
     KeyInUse = "KEY_IN_USE", 9;
     /// No job of this kind.
     JobNotFound = "JOB_NOT_FOUND", 5;
+    /// Not for a tenant in its state.
+    TenantState = "TENANT_STATE", 9;
+    /// Another number of sessions than expected would die with the tenant.
+    TenantInUse = "TENANT_IN_USE", 9;
 }
 
 #[cfg(test)]

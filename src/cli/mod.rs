@@ -15,6 +15,7 @@ pub mod profile;
 
 mod audit;
 mod completion;
+mod destroy;
 mod entry;
 mod event;
 mod invocation;

@@ -50,8 +50,9 @@ mod token;
 mod watch;
 
 pub use admin::{
-    Admin, AuditEvent, AuditOrder, AuditSearch, AuditTail, DestroyKek, Job, JobKind, JobState, JobWatch, Kek,
-    KekDestruction, KekUse, NewToken, Rotation, ServerStatus, TenantRecord, Token, TokenCreated,
+    Admin, AuditEvent, AuditOrder, AuditSearch, AuditTail, Destroy, Job, JobKind, JobState, JobWatch, Kek,
+    KekDestruction, KekUse, NewToken, Rotation, ServerStatus, TenantDestruction, TenantRecord, Token,
+    TokenCreated,
 };
 pub use answer::{Answer, AuditStamp};
 pub use batch::{Delete, Found, Put, Write, Written};

@@ -149,7 +149,7 @@ impl Service {
         };
         let mut attempt = self.own_attempt(tenant, operation);
         attempt.touched(worked);
-        attempt.event.kek = (stored.job.kind == JobKind::Rewrap).then(|| tenant.primary());
+        attempt.event.kek = if stored.job.kind == JobKind::Rewrap { tenant.primary() } else { None };
         self.stage_job(tenant, stored, &mut batch)?;
         attempt.commit(batch, None).await.map(|_| ())
     }
@@ -172,7 +172,8 @@ impl Service {
             [] => return Err(Error::Integrity),
         };
         job.seen += 1;
-        let is_current = |record: &[u8]| Keyring::wrapping_version(record) == Some(tenant.primary());
+        let primary = tenant.primary().ok_or(Error::Internal)?;
+        let is_current = |record: &[u8]| Keyring::wrapping_version(record) == Some(primary);
         if named.into_iter().flatten().all(is_current) {
             return Ok(false);
         }

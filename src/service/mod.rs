@@ -9,6 +9,7 @@ mod attempt;
 mod audit;
 mod batch;
 mod cursor;
+mod destroy;
 mod entry;
 mod entry_row;
 mod error;
@@ -21,6 +22,7 @@ mod key;
 mod memo;
 mod opened;
 mod payload;
+mod reclaim;
 mod session;
 mod status;
 mod stripes;
@@ -38,6 +40,7 @@ use std::sync::{Arc, Mutex};
 pub use crate::audit::{Filter, LogLine, Operation, OperationSet, Order, Outcome, OutcomeSet};
 pub use crate::commit::Receipt;
 pub use audit::{AuditPage, AuditQuery, AuditTail};
+pub use destroy::{DestroyTenant, TenantDestruction};
 pub use entry::Reading;
 pub use error::{Error, Failure, Problem};
 pub use event::{Appended, EventPage, EventReader, LastEvent, NewEvent};
@@ -47,7 +50,7 @@ pub use key::{DestroyKek, KekDescription, KekUse, KekVerb};
 pub use session::{CreateSession, Lifetime, UpdateSession};
 pub use status::{Counts, Status};
 pub use sweeper::{SweepReport, Sweeper};
-pub use tenant::TenantDescription;
+pub use tenant::{TenantDescription, TenantVerb};
 pub use token::{CreateToken, TokenCreated, TokenDescription, Tokens};
 pub use view::{
     Answer, DeleteEntry, EntryDescription, EntryWithValue, EventDescription, Page, PageRequest, PutEntry,
@@ -64,6 +67,7 @@ use crate::store::StorageEngine;
 
 use hub::Hub;
 use opened::SessionMemo;
+use reclaim::Reclaims;
 use stripes::Stripes;
 use tenant::TenantDirectory;
 
@@ -82,6 +86,7 @@ pub struct Service {
     tokens: Arc<Tokens>,
     hub: Hub,
     stripes: Stripes,
+    reclaims: Reclaims,
     refusals: FailureTally,
     limits: Limits,
     new_keys: NewKeys,
@@ -140,6 +145,7 @@ impl Service {
             tokens,
             hub: Hub::default(),
             stripes: Stripes::default(),
+            reclaims: Reclaims::default(),
             refusals: FailureTally::default(),
             counters: Counters::default(),
             started: clock.now(),

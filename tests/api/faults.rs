@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
 
+use data_encoding::HEXLOWER;
 use futures_util::future::LocalBoxFuture;
 use strongroom::crypto::Kind;
 use strongroom::proto::v1::{self, Scope};
@@ -38,6 +39,17 @@ impl Scene {
         }
         let doomed = v1::DestroyKekRequest { tenant: demo(), version: SCHEDULED, ..Default::default() };
         site.admin().destroy_kek(doomed).await.unwrap();
+        for name in [PARTING, DOOMED] {
+            let name = || name.to_owned();
+            let create = v1::CreateTenantRequest { name: name(), ..Default::default() };
+            site.admin().create_tenant(create).await.unwrap();
+            let suspend = v1::SuspendTenantRequest { name: name(), ..Default::default() };
+            site.admin().suspend_tenant(suspend).await.unwrap();
+        }
+        let destroy = v1::DestroyTenantRequest { name: DOOMED.to_owned(), ..Default::default() };
+        site.admin().destroy_tenant(destroy).await.unwrap();
+        // It is remembered from here on, like the others.
+        site.admin().get_tenant(v1::GetTenantRequest { name: DOOMED.to_owned() }).await.unwrap();
         let rewrap = v1::StartJobRequest { tenant: demo(), kind: REWRAP, ..Default::default() };
         site.admin().start_job(rewrap).await.unwrap();
         // Every use of the session renews it from here on, so that reads write as well.
@@ -62,10 +74,13 @@ impl Scene {
 
     /// How many events with the outcome `ok` each log has.
     async fn done(&self) -> usize {
+        let rows = self.site.world().rows().await;
+        let tenants = rows.iter().filter(|(key, _)| key.as_bytes()[0] == Table::Tenant as u8);
+        let uids = tenants.map(|(key, _)| format!("uid:{}", HEXLOWER.encode(&key.tenant().unwrap().0)));
         let mut done = 0;
-        for tenant in ["", "demo"] {
+        for log in uids.chain([String::new()]) {
             let filter = v1::AuditFilter { outcomes: vec!["ok".to_owned()], ..Default::default() };
-            let request = v1::SearchAuditRequest { filter: Some(filter), ..search(tenant) };
+            let request = v1::SearchAuditRequest { filter: Some(filter), ..search(&log) };
             let page = self.site.admin().search_audit(request).await.unwrap().into_inner();
             // Looking is an event, too.
             done += page.events.iter().filter(|event| !event.line.contains("aud.search")).count();
@@ -112,6 +127,9 @@ fn token() -> v1::CreateTokenRequest {
     }
 }
 
+/// A tenant that is suspended, and one that is to be destroyed.
+const PARTING: &str = "parting";
+const DOOMED: &str = "doomed";
 /// Versions of the tenant's key beside the primary.
 const PENDING: u32 = 2;
 const SCHEDULED: u32 = 3;
@@ -171,6 +189,25 @@ const CALLS: &[(&str, Run)] = &[
     (
         "SuspendTenant",
         admin!(suspend_tenant, v1::SuspendTenantRequest { name: demo(), request_id: new_id() }),
+    ),
+    (
+        "DestroyTenant",
+        admin!(
+            destroy_tenant,
+            v1::DestroyTenantRequest {
+                name: PARTING.to_owned(),
+                request_id: new_id(),
+                grace: Some(seconds(0)),
+                ..Default::default()
+            }
+        ),
+    ),
+    (
+        "UndestroyTenant",
+        admin!(
+            undestroy_tenant,
+            v1::UndestroyTenantRequest { name: DOOMED.to_owned(), request_id: new_id() }
+        ),
     ),
     ("ListKeks", admin!(list_keks, v1::ListKeksRequest { tenant: demo(), ..Default::default() })),
     (

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use data_encoding::HEXLOWER;
 use strongroom::crypto::{Header, Kind, Place, open, seal};
-use strongroom::keyring::{KeyFile, Keyring, SessionKeys, Tenant, recovery};
+use strongroom::keyring::{KeyFile, Keyring, SessionKeys, Tenant, TenantChange, recovery};
 use strongroom::model::{KekState, KekVersion, Revision, StoreId, TenantName, TenantState, Timestamp};
 use strongroom::store::{Key, MemoryEngine, Row, RowExpect, ScanRange, StorageEngine, keys};
 
@@ -116,7 +116,7 @@ async fn write() {
     put(&engine, &session, row, RowExpect::Absent).await;
 
     let rotated = keyring.open_tenant(&key, &keyring.add_kek(&tenant, true, NOW).unwrap().0).unwrap();
-    let suspended = keyring.set_tenant_state(&rotated, TenantState::Suspended, LATER).unwrap();
+    let suspended = keyring.change_tenant(&rotated, TenantChange::Suspend, LATER).unwrap();
     put(&engine, &key, suspended, RowExpect::Absent).await;
 
     let mut lines = String::from("# row key, row\n");

@@ -1,15 +1,17 @@
 //! The control plane: tenants, keys, jobs, tokens, the access log, the server's state.
 
 mod audit;
+mod destroy;
 mod jobs;
 mod keys;
 mod records;
 
 pub use audit::{AuditEvent, AuditOrder, AuditSearch, AuditTail};
+pub use destroy::Destroy;
 pub use jobs::{Job, JobKind, JobState, JobWatch};
-pub use keys::DestroyKek;
 pub use records::{
-    Kek, KekDestruction, KekUse, NewToken, Rotation, ServerStatus, TenantRecord, Token, TokenCreated,
+    Kek, KekDestruction, KekUse, NewToken, Rotation, ServerStatus, TenantDestruction, TenantRecord, Token,
+    TokenCreated,
 };
 
 use futures_util::stream::BoxStream;
