@@ -356,3 +356,86 @@ async fn a_reclaim_goes_on_after_a_restart_between_any_two_of_its_steps() {
     assert!(left.is_sorted_by(|one, next| one > next) && left.len() > 5, "{left:?}");
     assert!(left.windows(2).all(|step| step[0] - step[1] <= 501), "{left:?}");
 }
+
+#[tokio::test]
+async fn what_is_written_while_a_tenant_is_suspended_or_destroyed_loses() {
+    let site = Site::inside().await;
+    let session = site.create(long(&site)).await;
+    let outcomes = std::sync::Mutex::new(Vec::new());
+    let told =
+        |status: tonic::Status| outcomes.lock().unwrap().push(crate::support::Refusal::of(&status).reason);
+    site.world()
+        .together(suspend(&site), async {
+            told(site.app().put_entry(put(&session, "key", "late")).await.unwrap_err());
+        })
+        .await;
+    resume(&site).await;
+    site.world()
+        .together(suspend(&site), async {
+            told(site.app().create_session(create(&site.tenant)).await.unwrap_err());
+        })
+        .await;
+    resume(&site).await;
+    site.world()
+        .together(suspend(&site), async {
+            told(site.app().append_events(append(&session, "stream", &["late"])).await.unwrap_err());
+        })
+        .await;
+    // A tenant that is resumed while it is scheduled is one or the other.
+    site.world()
+        .together(async { drop(answered(site.admin().destroy_tenant(now(&site, 1)).await)) }, async {
+            let request = v1::ResumeTenantRequest { name: site.tenant.clone(), ..Default::default() };
+            told(site.admin().resume_tenant(request).await.unwrap_err());
+        })
+        .await;
+    let reasons = outcomes.lock().unwrap().clone();
+    assert_eq!(reasons, ["TENANT_SUSPENDED", "TENANT_SUSPENDED", "TENANT_SUSPENDED", "TENANT_NOT_FOUND"]);
+    let rows = site.world().rows().await;
+    let of_sessions = rows.iter().filter(|(key, _)| key.as_bytes()[0] == Table::Session as u8).count();
+    assert_eq!(of_sessions, 1, "the session itself, and nothing that came late");
+}
+
+#[tokio::test]
+async fn a_job_that_is_started_while_the_tenant_is_scheduled_loses() {
+    let site = Site::inside().await;
+    suspend(&site).await;
+    site.world()
+        .together(async { drop(answered(site.admin().destroy_tenant(destroy(&site)).await)) }, async {
+            let kind = v1::JobKind::Scrub.into();
+            let start = v1::StartJobRequest { tenant: site.tenant.clone(), kind, ..Default::default() };
+            refused(site.admin().start_job(start).await, STATE.0, STATE.1);
+        })
+        .await;
+    let rows = site.world().rows().await;
+    assert!(rows.iter().all(|(key, _)| key.as_bytes()[0] != Table::Job as u8));
+}
+
+#[tokio::test]
+async fn jobs_and_rotations_of_a_scheduled_tenant_rest_until_it_is_taken_back() {
+    let site = Site::inside().await;
+    site.create(long(&site)).await;
+    let name = || site.tenant.clone();
+    let kind = v1::JobKind::Scrub.into();
+    let start = v1::StartJobRequest { tenant: name(), kind, ..Default::default() };
+    answered(site.admin().start_job(start).await);
+    let period = Some(span(DAY));
+    let every = v1::SetKekRotationRequest { tenant: name(), period, ..Default::default() };
+    answered(site.admin().set_kek_rotation(every).await);
+    suspend(&site).await;
+    let request = v1::DestroyTenantRequest { expect_sessions: 1, ..destroy(&site) };
+    answered(site.admin().destroy_tenant(request).await);
+    site.world().clock.advance(3 * DAY);
+    site.world().sweep().await;
+    site.world().work().await;
+    let job = async || {
+        let get = v1::GetJobRequest { tenant: name(), kind };
+        answered(site.admin().get_job(get).await).0.job.unwrap().state()
+    };
+    assert!(job().await == v1::JobState::Running);
+    assert_eq!(tenant(&site).await.primary_kek_version, 1);
+    answered(site.admin().undestroy_tenant(undestroy(&site)).await);
+    site.world().sweep().await;
+    site.world().work().await;
+    assert!(job().await == v1::JobState::Done);
+    assert_eq!(tenant(&site).await.primary_kek_version, 2);
+}
