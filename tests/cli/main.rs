@@ -21,4 +21,5 @@ mod jobs;
 mod keys;
 mod nouns;
 mod profile;
+mod tenants;
 mod tour;

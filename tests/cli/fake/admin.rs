@@ -293,8 +293,9 @@ impl AdminService for Service {
         request: Request<v1::DestroyTenantRequest>,
     ) -> Answer<v1::DestroyTenantResponse> {
         let mut state = self.0.lock().unwrap();
-        state.begin("destroy_tenant")?;
-        answer(state.destroy_tenant(request.get_ref())?)
+        let request = request.into_inner();
+        state.begin(if request.dry_run { "destroy_tenant dry run" } else { "destroy_tenant" })?;
+        answer(state.destroy_tenant(&request)?)
     }
 
     async fn undestroy_tenant(
