@@ -171,8 +171,12 @@ impl Service {
         let (mut batch, after) = self.tenant_change(tenant, row, changed)?;
         if after.state() == TenantState::Destroyed {
             let directory = self.tenant_name_key(tenant.name());
-            let [row] = self.read([directory.clone()]).await?;
-            let row = row.ok_or(Error::Integrity)?;
+            let [named, tenant_row] = self.read([directory.clone(), tenant.row_key().clone()]).await?;
+            if tenant_row.as_ref() != Some(row) {
+                // Somebody else was faster; with the tenant its name would be gone.
+                return Err(Error::Contended);
+            }
+            let row = named.ok_or(Error::Integrity)?;
             if self.open_tenant_name(&directory, &row)? != tenant.tenant_ref().id {
                 return Err(Error::Integrity);
             }

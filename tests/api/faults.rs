@@ -457,6 +457,61 @@ async fn ended(site: &Site) -> (usize, usize) {
     (tombstones, site.admin().search_audit(request).await.unwrap().into_inner().events.len())
 }
 
+/// Whether the tenants that were to be destroyed are, as their rows say, and as their logs say.
+async fn destroyed(site: &Site) -> (usize, usize) {
+    let (mut gone, mut events) = (0, 0);
+    for (key, row) in site.world().rows().await {
+        if key.as_bytes()[0] != Table::Tenant as u8 {
+            continue;
+        }
+        let state = site.world().keyring.open_tenant(&key, &row).unwrap().state();
+        gone += usize::from(state == strongroom::model::TenantState::Destroyed);
+        let operations = vec!["tenant.destroy".to_owned()];
+        let filter = v1::AuditFilter { operations, outcomes: vec!["ok".to_owned()], ..Default::default() };
+        let uid = format!("uid:{}", HEXLOWER.encode(&key.tenant().unwrap().0));
+        let request = v1::SearchAuditRequest { filter: Some(filter), ..search(&uid) };
+        events += site.admin().search_audit(request).await.unwrap().into_inner().events.len();
+    }
+    (gone, events)
+}
+
+#[tokio::test]
+async fn a_destruction_that_fails_anywhere_is_done_once_and_all_is_reclaimed_in_the_end() {
+    let effects = [
+        Effect::Fail(Failure::Io(ErrorKind::Other)),
+        Effect::FailAfter(Failure::Io(ErrorKind::Other)),
+        Effect::Fail(Failure::Full),
+        Effect::Fail(Failure::Corrupt),
+    ];
+    for operation in [Operation::MultiGet, Operation::Scan, Operation::Commit] {
+        for (number, effect) in (1..=8).flat_map(|number| effects.iter().map(move |effect| (number, effect)))
+        {
+            let Scene { site, .. } = Scene::new().await;
+            let suspend = v1::SuspendTenantRequest { name: demo(), ..Default::default() };
+            site.admin().suspend_tenant(suspend).await.unwrap();
+            let destroy = v1::DestroyTenantRequest { name: demo(), expect_sessions: 1, ..Default::default() };
+            site.admin().destroy_tenant(destroy).await.unwrap();
+            // Long enough for the destruction, and not for the session to end by itself.
+            site.world().clock.advance(std::time::Duration::from_secs(7 * 24 * 3600));
+            let engine = &site.world().engine;
+            let number = engine.calls(operation) + number;
+            engine.inject(Fault { operation, number: Some(number), effect: effect.clone() });
+            for _ in 0..6 {
+                soon(site.world().sweeper.step()).await.ok();
+            }
+            let site = site.reopened().await;
+            let (gone, events) = destroyed(&site).await;
+            assert_eq!(gone, events, "{operation:?} {number}");
+            site.world().sweep().await;
+            assert_eq!(destroyed(&site).await, (2, 2), "{operation:?} {number}");
+            let left = |(key, _): &(Key, Row)| {
+                [Table::Session as u8, Table::Job as u8, Table::Expiry as u8].contains(&key.as_bytes()[0])
+            };
+            assert!(!site.world().rows().await.iter().any(left), "{operation:?} {number}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_sweep_that_fails_anywhere_leaves_no_ending_without_its_event() {
     let effects = [

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use futures_util::TryStreamExt as _;
 use strongroom::client::{
-    Admin, ClientError, CreateSession, Destroy, ErrorReason, KekState, KekUse, NewToken, Scope,
-    SessionHandle, Tenant, View,
+    Admin, AuditSearch, ClientError, CreateSession, Destroy, ErrorReason, KekState, KekUse, NewToken, Scope,
+    SessionHandle, Tenant, TenantState, View,
 };
 
 use crate::support::{Daemon, Login};
@@ -234,4 +234,38 @@ async fn a_key_is_set_to_rotate_by_itself_and_not_to() {
     assert_eq!(refusal(refused, "").0, ErrorReason::InvalidField);
     let off = site.admin.set_kek_rotation(site.name, None).await.unwrap();
     assert_eq!(off.rotation, None);
+}
+
+#[tokio::test]
+async fn a_suspended_tenant_is_destroyed_and_had_back_until_it_is_gone() {
+    let site = Site::new("parting").await;
+    let (admin, name) = (&site.admin, site.name);
+    let session = site.session().await;
+    let state = |state: &str| (ErrorReason::TenantState, state.to_owned());
+    let with = Destroy { expect_sessions: 1, ..Destroy::default() };
+    assert_eq!(refusal(admin.destroy_tenant(name, with).await, "state"), state("active"));
+    assert_eq!(refusal(admin.undestroy_tenant(name).await, "state"), state("active"));
+    admin.suspend_tenant(name).await.unwrap();
+    let refused = refusal(admin.destroy_tenant(name, Destroy::default()).await, "sessions");
+    assert_eq!(refused, (ErrorReason::TenantInUse, "1".to_owned()));
+    let plan = admin.destroy_tenant(name, Destroy { dry_run: true, ..Destroy::default() }).await.unwrap();
+    assert_eq!((plan.tenant.state, plan.sessions), (TenantState::DestroyScheduled, 1));
+
+    let doomed = admin.destroy_tenant(name, with).await.unwrap().into_inner().tenant;
+    assert!(doomed.state == TenantState::DestroyScheduled && doomed.destroy_time.is_some());
+    assert_eq!(admin.describe_tenant(name).await.unwrap().into_inner(), doomed);
+    assert_eq!(look(&session).await, Err(ErrorReason::TenantSuspended));
+    assert_eq!(refusal(admin.rotate_kek(name).await, "state"), state("destroy-scheduled"));
+    let back = admin.undestroy_tenant(name).await.unwrap();
+    assert_eq!((back.state, back.destroy_time), (TenantState::Suspended, None));
+
+    let now = Destroy { grace: Some(Duration::ZERO), ..with };
+    let gone = admin.destroy_tenant(name, now).await.unwrap().into_inner().tenant;
+    assert_eq!((gone.state, gone.primary_kek_version), (TenantState::Destroyed, 0));
+    assert_eq!(look(&session).await, Err(ErrorReason::TenantNotFound));
+    let listed: Vec<_> = admin.tenants().try_collect().await.unwrap();
+    assert!(listed.contains(&gone));
+    let search = AuditSearch { tenant: Some(format!("uid:{}", gone.uid)), ..AuditSearch::default() };
+    let events: Vec<_> = admin.search_audit(search).try_collect().await.unwrap();
+    assert!(events.iter().any(|event| event.line.contains("tenant.destroy")));
 }
