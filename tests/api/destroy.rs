@@ -348,7 +348,7 @@ async fn a_reclaim_goes_on_after_a_restart_between_any_two_of_its_steps() {
     suspend(&site).await;
     answered(site.admin().destroy_tenant(now(&site, 3)).await);
     let mut left = vec![rows_of(&site, &uid).await.len()];
-    while left[left.len() - 1] > 1 {
+    while left[left.len() - 1] > 1 && left.len() < 50 {
         site.world().sweeper.step().await.unwrap();
         left.push(rows_of(&site, &uid).await.len());
         site = site.reopened().await;
