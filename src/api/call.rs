@@ -5,11 +5,15 @@ use std::sync::Arc;
 use tonic::{Code, Request, Response, Status};
 
 use super::error::{refusal, stamp};
+use super::parse;
 use super::status::status;
 use crate::auth::{Action, Caller, ManageTenants, Permit};
-use crate::model::View;
+use crate::model::{TenantId, View};
 use crate::proto::v1::ErrorReason;
 use crate::service::{Answer, Error, Failure, Operation, Reading, Receipt, Service};
+
+/// What a tenant's uid is behind where a name could stand. No name has a colon.
+const UID: &str = "uid:";
 
 /// Why a handler did not answer.
 pub(super) enum Refusal {
@@ -70,9 +74,18 @@ impl Call {
         self.permit(name).await
     }
 
-    /// A permit for the log of a tenant, or with an empty name for the server's own.
-    pub(super) async fn permit_log<A: Action>(&self, tenant: &str) -> Result<Permit<A>, Failure> {
-        if tenant.is_empty() { self.permit_server().await } else { self.permit(tenant).await }
+    /// A permit for the log of a tenant, or with an empty name for the server's own. Who names a tenant by its uid, which is
+    /// given as well then, needs one for all of them: a name may have been several tenants'.
+    pub(super) async fn permit_log<A: Action>(
+        &self,
+        tenant: &str,
+    ) -> Result<(Permit<A>, Option<TenantId>), Refusal> {
+        if let Some(uid) = tenant.strip_prefix(UID) {
+            let permit = self.permit_server().await?;
+            return Ok((permit, Some(parse::tenant_uid("tenant", uid)?)));
+        }
+        let permit = if tenant.is_empty() { self.permit_server().await } else { self.permit(tenant).await };
+        Ok((permit?, None))
     }
 
     pub(super) async fn reading(&self, tenant: &str, view: View) -> Result<Reading, Failure> {

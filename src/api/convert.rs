@@ -3,7 +3,7 @@
 use prost_types::{Duration as ProtoDuration, Timestamp as ProtoTimestamp};
 
 use super::parse::{log_text, uuid_text};
-use crate::model::{Duration, KekState, Owner, Scope, Timestamp};
+use crate::model::{Duration, KekState, Owner, Scope, TenantState, Timestamp};
 use crate::proto::v1;
 use crate::service::{
     ApprovalDescription, ApprovalState, EntryChange, EntryDescription, EntryWithValue, EventDescription,
@@ -85,7 +85,12 @@ pub(super) fn change(change: EntryChange) -> v1::EntryChange {
 }
 
 pub(super) fn tenant(tenant: TenantDescription) -> v1::Tenant {
-    let state = if tenant.suspended { v1::TenantState::Suspended } else { v1::TenantState::Active };
+    let state = match tenant.state {
+        TenantState::Active => v1::TenantState::Active,
+        TenantState::Suspended => v1::TenantState::Suspended,
+        TenantState::DestroyScheduled => v1::TenantState::DestroyScheduled,
+        TenantState::Destroyed => v1::TenantState::Destroyed,
+    };
     let rotates = tenant.rotation_every != 0;
     v1::Tenant {
         uid: uuid_text(tenant.id),
@@ -96,6 +101,7 @@ pub(super) fn tenant(tenant: TenantDescription) -> v1::Tenant {
         name: tenant.name,
         rotation_period: rotates.then(|| duration(Duration::from_millis(tenant.rotation_every))),
         next_rotation_time: rotates.then(|| millis(tenant.rotation_next)),
+        destroy_time: some_millis(tenant.destroy_at),
     }
 }
 

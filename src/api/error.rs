@@ -40,7 +40,15 @@ fn draft(error: &Error) -> Draft {
     match error {
         Error::Invalid { field, problem } => invalid_field(*field, problem.to_string()),
         Error::TenantNotFound => begin(Code::NotFound, ErrorReason::TenantNotFound),
-        Error::TenantSuspended => begin(Code::FailedPrecondition, ErrorReason::TenantSuspended),
+        Error::TenantSuspended | Error::TenantDestroyScheduled => {
+            begin(Code::FailedPrecondition, ErrorReason::TenantSuspended)
+        }
+        Error::TenantState(state) => {
+            begin(Code::FailedPrecondition, ErrorReason::TenantState).metadata("state", state.name())
+        }
+        Error::TenantInUse { found } => {
+            begin(Code::FailedPrecondition, ErrorReason::TenantInUse).metadata("sessions", found.to_string())
+        }
         Error::SessionNotFound => begin(Code::NotFound, ErrorReason::SessionNotFound),
         Error::SessionExpired { at } => {
             begin(Code::FailedPrecondition, ErrorReason::SessionExpired).metadata("expire_time", rfc3339(*at))

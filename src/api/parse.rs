@@ -8,12 +8,12 @@ use uuid::Uuid;
 use crate::model::limits::{AUDIT_FILTER_OPERATIONS, BATCH_ENTRIES, FOLLOW_MAX, ROOT_KEY_ID_BYTES};
 use crate::model::{
     ContentType, Duration, EntryKey, Expect, KekVersion, Labels, MutationExpiry, Owner, RequestId, Revision,
-    Scope, Scopes, SessionId, StreamName, TenantName, TenantSet, Timestamp, TokenName, View,
+    Scope, Scopes, SessionId, StreamName, TenantId, TenantName, TenantSet, Timestamp, TokenName, View,
 };
 use crate::proto::v1;
 use crate::service::{
-    DeleteEntry, DestroyKek, Error, Filter, JobKind, OperationSet, Order, Outcome, OutcomeSet, PageRequest,
-    Problem, PutEntry, Repeat, SessionName, WriteEntry,
+    DeleteEntry, DestroyKek, DestroyTenant, Error, Filter, JobKind, OperationSet, Order, Outcome, OutcomeSet,
+    PageRequest, Problem, PutEntry, Repeat, SessionName, WriteEntry,
 };
 
 type Parsed<T> = Result<T, Error>;
@@ -232,6 +232,20 @@ pub(super) fn root_key_id(field: &'static str, text: &str) -> Parsed<String> {
 pub(super) fn destroy_kek(message: &v1::DestroyKekRequest) -> Parsed<DestroyKek> {
     Ok(DestroyKek {
         version: KekVersion(message.version),
+        grace: message.grace.map(|grace| duration("grace", grace)).transpose()?,
+        expect_sessions: message.expect_sessions,
+        dry_run: message.dry_run,
+    })
+}
+
+pub(super) fn tenant_uid(field: &'static str, uid: &str) -> Parsed<TenantId> {
+    let uuid = Uuid::try_parse(uid);
+    uuid.map(|uuid| TenantId(uuid.into_bytes()))
+        .map_err(|_| Error::invalid(field, Problem::Form { form: "a name, or uid: and a UUID" }))
+}
+
+pub(super) fn destroy_tenant(message: &v1::DestroyTenantRequest) -> Parsed<DestroyTenant> {
+    Ok(DestroyTenant {
         grace: message.grace.map(|grace| duration("grace", grace)).transpose()?,
         expect_sessions: message.expect_sessions,
         dry_run: message.dry_run,

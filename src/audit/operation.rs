@@ -143,6 +143,16 @@ operations! {
     ApprovalRead = "approval.read",
     /// Approvals were listed.
     ApprovalList = "approval.list",
+    /// The sessions that would die with a tenant were counted.
+    TenantCensus = "tenant.census",
+    /// A tenant is to be destroyed.
+    TenantSchedule = "tenant.schedule",
+    /// A tenant is not to be destroyed.
+    TenantCancel = "tenant.cancel",
+    /// A tenant's keys were destroyed.
+    TenantDestroy = "tenant.destroy",
+    /// Rows of a destroyed tenant were removed.
+    TenantReclaim = "tenant.reclaim",
     /// A token was created.
     TokenCreate = "tok.create",
     /// Tokens were listed.

@@ -115,6 +115,10 @@ reasons! {
     RecipientNotFound = "RECIPIENT_NOT_FOUND", 5;
     /// Nobody else could open the store.
     RecipientNeeded = "RECIPIENT_NEEDED", 9;
+    /// Not for a tenant in its state.
+    TenantState = "TENANT_STATE", 9;
+    /// Another number of sessions than expected would die with the tenant.
+    TenantInUse = "TENANT_IN_USE", 9;
 }
 
 #[cfg(test)]

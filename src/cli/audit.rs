@@ -40,6 +40,9 @@ pub struct FilterArgs {
     /// The log of the server itself, instead of the tenant's; needs a token for all tenants
     #[arg(long, conflicts_with = "tenant")]
     system: bool,
+    /// The log of the tenant with this uid, which may be destroyed; needs a token for all tenants
+    #[arg(long, conflicts_with_all = ["tenant", "system"])]
+    uid: Option<String>,
 }
 
 /// How an operation ended.
@@ -117,10 +120,10 @@ impl SearchArgs {
 impl FilterArgs {
     fn search(&self, invocation: &Invocation) -> Result<AuditSearch, Failure> {
         let now = invocation.now();
-        let tenant = if self.system {
-            None
-        } else {
-            Some(invocation.tenant_name(&invocation.profile()?)?.into_string())
+        let tenant = match &self.uid {
+            Some(uid) => Some(format!("uid:{uid}")),
+            None if self.system => None,
+            None => Some(invocation.tenant_name(&invocation.profile()?)?.into_string()),
         };
         Ok(AuditSearch {
             tenant,

@@ -101,6 +101,16 @@ pub enum Failure {
         /// How many it wraps.
         sessions: u64,
     },
+    /// The same of a tenant.
+    #[error(
+        "nothing was done: the number of sessions that would be lost with the tenant {tenant} is {sessions}"
+    )]
+    TenantInUse {
+        /// The tenant.
+        tenant: String,
+        /// How many it has.
+        sessions: u64,
+    },
     /// A job of this kind works already.
     #[error("nothing was done: a {} of the tenant {tenant} works already", kind.name())]
     JobWorks {
@@ -190,6 +200,7 @@ impl Failure {
             | Self::TooMany { .. }
             | Self::File { .. }
             | Self::KeyInUse { .. }
+            | Self::TenantInUse { .. }
             | Self::JobWorks { .. }
             | Self::NoReceipt { .. }
             | Self::RootUnopened
@@ -217,7 +228,8 @@ impl Failure {
             Self::Profile(error) => Some(error.hint()),
             Self::Call { source, .. } => hint_of(source),
             Self::Bench(error) => error.hint(),
-            Self::KeyInUse { sessions, .. } => Some(in_use_hint(&sessions.to_string())),
+            Self::KeyInUse { sessions, .. } => Some(in_use_hint(&sessions.to_string(), "rewrap")),
+            Self::TenantInUse { sessions, .. } => Some(in_use_hint(&sessions.to_string(), "delete")),
             Self::JobWorks { kind, tenant } => Some(job_works_hint(*kind, tenant)),
             Self::JobFailures { kind, .. } => Some(job_failures_hint(*kind).to_owned()),
             Self::RootDamaged { .. } => {
@@ -287,15 +299,15 @@ pub fn hint_of(error: &ClientError) -> Option<String> {
     Some(hint.to_owned())
 }
 
-/// What to do when sessions would die with a key.
-fn in_use_hint(sessions: &str) -> String {
+/// What to do when sessions would die with a key or a tenant. What saves them is `verb`.
+fn in_use_hint(sessions: &str, verb: &str) -> String {
     match sessions {
         "0" => "no session would be lost now: leave out --force and --sessions".to_owned(),
         "1" => {
-            "1 session would be lost: rewrap it first, or accept that with --force --sessions 1".to_owned()
+            format!("1 session would be lost: {verb} it first, or accept that with --force --sessions 1")
         }
         _ => format!(
-            "{sessions} sessions would be lost: rewrap them first, or accept that with --force --sessions {sessions}"
+            "{sessions} sessions would be lost: {verb} them first, or accept that with --force --sessions {sessions}"
         ),
     }
 }
@@ -343,6 +355,15 @@ fn key_state_hint(error: &ClientError) -> &'static str {
     }
 }
 
+/// What to do when a tenant is not in the state that it must be in.
+fn tenant_state_hint(error: &ClientError) -> &'static str {
+    match error.detail("state") {
+        Some("active") => "'strongroom tenant suspend' refuses all use of it first, so that nothing is added",
+        Some("destroy-scheduled") => "'strongroom tenant undestroy' takes the destruction back",
+        Some(_) | None => "'strongroom tenant list' shows the tenants and their states",
+    }
+}
+
 /// What to do about a refusal, by the reason that the server gave.
 fn hint_of_reason(error: &ClientError) -> Option<String> {
     use ErrorReason as R;
@@ -362,7 +383,6 @@ fn hint_of_reason(error: &ClientError) -> Option<String> {
         R::KeyDisabled => "'strongroom key list' shows the state of each version",
         R::KeyNotFound => "'strongroom key list' shows the versions and their states",
         R::KeyState => key_state_hint(error),
-        R::KeyInUse => return error.detail("sessions").map(in_use_hint),
         R::ApprovalRequired => return Some(approval_hint(error)),
         R::ApprovalNotFound => {
             "'strongroom approval list' shows those that you asked for or may decide about"
@@ -377,6 +397,9 @@ fn hint_of_reason(error: &ClientError) -> Option<String> {
         R::RecipientNeeded => {
             "wrap the root key for another provider first: [next_root] and 'strongroom root migrate'"
         }
+        R::KeyInUse => return error.detail("sessions").map(|sessions| in_use_hint(sessions, "rewrap")),
+        R::TenantInUse => return error.detail("sessions").map(|sessions| in_use_hint(sessions, "delete")),
+        R::TenantState => tenant_state_hint(error),
         R::JobNotFound => "'strongroom job list' shows the jobs",
         R::KeyDestroyed | R::SensitivePurged => "this cannot be undone; what the key protected is gone",
         R::QuotaExceeded => "delete what is no longer needed, or ask the operator for more",

@@ -9,14 +9,11 @@ use futures_util::StreamExt as _;
 use serde::Serialize;
 
 use super::args;
+use super::destroy::{self, HORIZON, HowArgs, counted};
 use super::failure::Failure;
 use super::invocation::Invocation;
 use super::output::{Record, Time, optional_cell};
-use crate::client::{Admin, ClientError, DestroyKek, ErrorReason, Kek, KekDestruction, KekState, KekUse};
-
-/// What the destruction of a key version does not reach.
-const HORIZON: &str = "copies of the wrapped key in backups and in old storage segments stay openable by whoever holds \
-    the root key, until the root epoch is rolled and its old key destroyed";
+use crate::client::{Admin, ClientError, Destroy, ErrorReason, Kek, KekDestruction, KekState, KekUse};
 
 /// What can be done with keys.
 #[derive(Debug, Subcommand)]
@@ -111,21 +108,8 @@ pub struct DisableArgs {
 pub struct DestroyArgs {
     #[command(flatten)]
     which: VersionArgs,
-    /// How long it can be taken back: 24h to 90d; 7d if not given
-    #[arg(long, value_name = "DURATION", value_parser = args::duration)]
-    grace: Option<Duration>,
-    /// Destroy it at once, which nothing takes back; needs the scope keys-destroy-now as well
-    #[arg(long, conflicts_with = "grace")]
-    no_grace: bool,
-    /// Destroy it although sessions are lost with it
-    #[arg(long, requires = "sessions")]
-    force: bool,
-    /// The number of sessions that may be lost; nothing is done when another one is found
-    #[arg(long, value_name = "N", requires = "force")]
-    sessions: Option<u64>,
-    /// Change nothing, but say what would be lost
-    #[arg(long)]
-    dry_run: bool,
+    #[command(flatten)]
+    how: HowArgs,
 }
 
 impl KeyCommand {
@@ -293,28 +277,18 @@ impl Keys {
 
     async fn destroy(&self, args: &DestroyArgs, invocation: &mut Invocation) -> Result<(), Failure> {
         let version = args.which.version;
-        let destroy = DestroyKek {
-            grace: if args.no_grace { Some(Duration::ZERO) } else { args.grace },
-            expect_sessions: args.sessions.unwrap_or_default(),
-            dry_run: args.dry_run,
-        };
-        if args.dry_run {
+        let destroy = args.how.destroy();
+        if destroy.dry_run {
             return self.destroying(version, destroy, invocation).await;
         }
         self.confirm_destruction(version, destroy, invocation).await?;
         let done = self.destroy_once(version, destroy).await?;
         invocation.console.record(&self.destruction(&done, Some(done.kek.state), false))?;
-        match done.kek.destroy_time {
-            Some(at) => invocation.console.say(format_args!(
-                "It can be taken back until {}: {}",
-                Time(at),
-                self.command("cancel-destroy", version)
-            )),
-            None => invocation.console.say("It is destroyed. Nothing takes that back."),
-        }
+        let undo = self.command("cancel-destroy", version);
+        destroy::say_done(&mut invocation.console, done.kek.destroy_time, &undo)
     }
 
-    async fn destroy_once(&self, version: u32, destroy: DestroyKek) -> Result<KekDestruction, Failure> {
+    async fn destroy_once(&self, version: u32, destroy: Destroy) -> Result<KekDestruction, Failure> {
         let answer = self.patient.destroy_kek(&self.tenant, version, destroy).await;
         Ok(answer.map_err(Failure::call("destroy the version"))?.into_inner())
     }
@@ -323,21 +297,13 @@ impl Keys {
     async fn destroying(
         &self,
         version: u32,
-        destroy: DestroyKek,
+        destroy: Destroy,
         invocation: &mut Invocation,
     ) -> Result<(), Failure> {
         let plan = self.destroy_once(version, destroy).await?;
         let state = self.visible_state(version).await?;
         invocation.console.record(&self.destruction(&plan, state, true))?;
-        invocation.console.say("Nothing was changed: this was a dry run.")?;
-        if plan.sessions == destroy.expect_sessions {
-            return Ok(());
-        }
-        let needed = match plan.sessions {
-            0 => "without --force and --sessions".to_owned(),
-            sessions => format!("with --force --sessions {sessions}"),
-        };
-        invocation.console.say(format_args!("As it stands it would be refused; it goes ahead {needed}."))
+        destroy::say_dry_run(&mut invocation.console, plan.sessions, destroy)
     }
 
     /// The version's state, if the token may know it: destroying and looking are two scopes.
@@ -354,34 +320,19 @@ impl Keys {
     async fn confirm_destruction(
         &self,
         version: u32,
-        destroy: DestroyKek,
+        destroy: Destroy,
         invocation: &mut Invocation,
     ) -> Result<(), Failure> {
         if !invocation.must_ask()? {
             return Ok(());
         }
-        let plan = self.destroy_once(version, DestroyKek { dry_run: true, ..destroy }).await?;
+        let plan = self.destroy_once(version, Destroy { dry_run: true, ..destroy }).await?;
         if plan.sessions != destroy.expect_sessions {
             return Err(Failure::KeyInUse { version, sessions: plan.sessions });
         }
-        invocation.confirm(&self.consequence(&plan), &format!("{}/{version}", self.tenant))
-    }
-
-    fn consequence(&self, plan: &KekDestruction) -> String {
-        let (tenant, version) = (&self.tenant, plan.kek.version);
-        let lost = match plan.sessions {
-            0 => "No session is lost with it.".to_owned(),
-            sessions => format!("With it {} will be lost, with all that is kept there.", counted(sessions)),
-        };
-        let when = match plan.kek.destroy_time {
-            Some(at) => {
-                format!("At once nobody can use it, and from {} on nothing takes that back.", Time(at))
-            }
-            None => "It is gone at once, and nothing takes that back.".to_owned(),
-        };
-        format!(
-            "This destroys version {version} of the key of the tenant {tenant}. {lost}\n{when}\nWhat it does not reach: {HORIZON}."
-        )
+        let what = format!("version {version} of the key of the tenant {}", self.tenant);
+        let consequence = destroy::consequence(&what, plan.sessions, plan.kek.destroy_time);
+        invocation.confirm(&consequence, &format!("{}/{version}", self.tenant))
     }
 
     fn command(&self, verb: &str, version: u32) -> String {
@@ -403,14 +354,6 @@ impl Keys {
             dry_run,
             horizon: HORIZON,
         }
-    }
-}
-
-fn counted(sessions: u64) -> String {
-    match sessions {
-        0 => "no session".to_owned(),
-        1 => "1 session".to_owned(),
-        _ => format!("{sessions} sessions"),
     }
 }
 

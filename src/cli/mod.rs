@@ -17,6 +17,7 @@ mod root;
 mod approval;
 mod audit;
 mod completion;
+mod destroy;
 mod entry;
 mod event;
 mod invocation;

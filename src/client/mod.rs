@@ -50,10 +50,10 @@ mod token;
 mod watch;
 
 pub use admin::{
-    Admin, Approval, ApprovalState, AuditEvent, AuditOrder, AuditSearch, AuditTail, DestroyKek, Job, JobKind,
+    Admin, Approval, ApprovalState, AuditEvent, AuditOrder, AuditSearch, AuditTail, Destroy, Job, JobKind,
     JobState, JobWatch, Kek, KekDestruction, KekUse, NewToken, Root, RootEpoch, RootHealth, RootProvider,
-    RootProviderCheck, RootRecipient, RootVerification, Rotation, ServerStatus, TenantRecord, Token,
-    TokenCreated,
+    RootProviderCheck, RootRecipient, RootVerification, Rotation, ServerStatus, TenantDestruction,
+    TenantRecord, Token, TokenCreated,
 };
 pub use answer::{Answer, AuditStamp};
 pub use batch::{Delete, Found, Put, Write, Written};

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use super::provider::{ProviderError, ProviderKind};
 use crate::crypto::{OpenError, RecipientError, SealError};
 use crate::env::EntropyError;
-use crate::model::{KekState, KekVersion};
+use crate::model::{KekState, KekVersion, TenantState};
 use crate::store::{EngineError, RowError};
 
 /// Why a key could not be made, opened or used.
@@ -28,6 +28,9 @@ pub enum KeyringError {
     /// What was asked for is not for a version in this state.
     #[error("the version is {}", .0.name())]
     WrongState(KekState),
+    /// The change is not for a tenant in this state.
+    #[error("the tenant is {}", .0.name())]
+    WrongTenantState(TenantState),
     /// A tenant's key has as many versions as a row holds.
     #[error("a tenant's key can have {living} versions that are not destroyed, and {listed} in all")]
     TooManyVersions {

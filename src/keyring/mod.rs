@@ -1,7 +1,8 @@
 //! The key hierarchy: root provider → root epoch key → tenant keys → session keys.
 //!
 //! The [`Keyring`] makes, opens and changes the rows that hold wrapped keys. It promises that a row opens only where it was
-//! made to stand, as a whole, and only by the key that it names; that a tenant's key has exactly one primary version; that
+//! made to stand, as a whole, and only by the key that it names; that a tenant's key has exactly one primary version until the
+//! tenant is destroyed, and none then; that
 //! a version which is disabled or destroyed unwraps nothing, from the next row that is read; and that what it remembers of
 //! opened rows ([`MemoStats`]) is addressed by their exact bytes. It asks the root provider when a store is opened or made
 //! and never again. It writes nothing but the rows of a new store: all other rows are given to the caller to commit.
@@ -46,11 +47,14 @@
 //!
 //! **Description.** Sealed under the row's control key: kind `Tenant`, key id = tenant id, revision = the row's, place as
 //! above. Payload: a version (u8), then in postcard's encoding, for the system row (version 1): created ms (u64), audit epoch
-//! (u32), pseudonym version (u32); for a tenant (version 2): name, incarnation (u32), state (u8: active 1, suspended 2),
+//! (u32), pseudonym version (u32); for a tenant (version 3): name, incarnation (u32), state (u8: active 1, suspended 2,
+//! destroy-scheduled 3, destroyed 4),
 //! created ms (u64), state changed ms (u64), KEK id (12 bytes), list of {version (u32), state (u8: pending 1, primary 2,
 //! enabled 3, disabled 4, destroy-scheduled 5, destroyed 6), created ms (u64), changed ms (u64), destroy ms (u64; 0 unless
-//! scheduled)}, audit epoch (u32), pseudonym version (u32), rotation every ms, next ms (u64; 0 and 0 for none). Version 1 lacks
-//! destroy ms and rotation, and is still read. The list ascends, has one primary, and a KEK record a version not destroyed.
+//! scheduled)}, audit epoch (u32), pseudonym version (u32), rotation every ms, next ms (u64; 0 and 0 for none), destroy
+//! ms (u64; of the tenant, in the states 3 and 4; 0 otherwise). Version 2 lacks the last of these, version 1 also the versions'
+//! destroy ms and the rotation; both are still read. The list ascends and has one KEK record for each version that is not
+//! destroyed. Exactly one is primary; of a destroyed tenant, all are destroyed.
 //!
 //! **Session keys.** Header: `WrappedBodyDek` or `WrappedSensitiveDek`; key id = `KEK id (12) ‖ version (u32)`; revision 1.
 //! Place: tenant, session and key of the session's row. Plaintext: `id (16) ‖ key (32)`: entries name that id, which stays
@@ -66,6 +70,7 @@ mod payload;
 mod provider;
 mod root;
 mod session;
+mod state;
 mod tenant;
 #[cfg(test)]
 mod tests;
@@ -85,6 +90,7 @@ pub use provider::{
 };
 pub use root::Recipient;
 pub use session::{ReplacedSession, SessionKeys, WrappedSession};
+pub use state::TenantChange;
 pub use tenant::Tenant;
 pub use version::{KekChange, KekVersionState, Rotation};
 
@@ -92,9 +98,7 @@ use crate::crypto::{
     AuditKey, ControlKey, IndexKey, Kek, PseudonymKey, RecoveryPrivateKey, RecoveryPublicKey, Sealed,
 };
 use crate::env::Entropy;
-use crate::model::{
-    Duration, KekVersion, StoreId, TenantId, TenantName, TenantRef, TenantState, Timestamp, limits,
-};
+use crate::model::{Duration, KekVersion, StoreId, TenantId, TenantName, TenantRef, Timestamp, limits};
 use crate::store::{Key, Row, StorageEngine};
 use memo::Memo;
 use meta::{OpenedMeta, StoredMeta};
@@ -377,18 +381,20 @@ impl Keyring {
         self.seal_tenant(&next)
     }
 
-    /// Suspends or resumes a tenant: the row to store, one revision further.
+    /// Changes a tenant's state: the row to store, one revision further. The row of a destroyed tenant holds the keys of its
+    /// access log, and no version of its key.
     ///
     /// # Errors
-    /// [`KeyringError::Entropy`] when the source fails.
-    pub fn set_tenant_state(
+    /// [`KeyringError::WrongTenantState`] when the change is not for a tenant in its state;
+    /// [`Entropy`](KeyringError::Entropy) when the source fails.
+    pub fn change_tenant(
         &self,
         tenant: &Tenant,
-        state: TenantState,
+        change: TenantChange,
         now: Timestamp,
     ) -> Result<Row, KeyringError> {
         let mut next = tenant.next();
-        (next.description.state, next.description.changed) = (state, now);
+        next.change_state(change, now, self.entropy.as_ref())?;
         self.seal_tenant(&next)
     }
 

@@ -14,9 +14,11 @@ use crate::model::{Duration, KekState, KekVersion, TenantName, TenantRef, Tenant
 
 /// The version of the system row's payload.
 const SYSTEM: u8 = 1;
-/// The versions of a tenant's payload: the first has no destruction times. What is written is the second.
+/// The versions of a tenant's payload: the first has no destruction times of keys, the second none of the tenant. What is
+/// written is the third.
 const TENANT_V1: u8 = 1;
 const TENANT_V2: u8 = 2;
+const TENANT_V3: u8 = 3;
 
 /// `V` is a version of the key as the payload's version writes it.
 #[derive(Serialize, Deserialize)]
@@ -84,18 +86,23 @@ pub(super) fn encode_tenant(description: &Description) -> Result<Zeroizing<Vec<u
         audit_epoch: description.audit_epoch,
         pseudonym_version: description.pseudonym_version,
     };
-    encode(TENANT_V2, &(stored, RotationV2::from(description.rotation)))
+    let destroy_ms = description.destroy_at.map_or(0, Timestamp::as_millis);
+    encode(TENANT_V3, &(stored, RotationV2::from(description.rotation), destroy_ms))
 }
 
 /// Opens a tenant's description; anything that no version of this program would write is refused.
 pub(super) fn decode_tenant(tenant: TenantRef, payload: &[u8]) -> Result<Description, KeyringError> {
     match payload.first() {
         Some(&TENANT_V1) => {
-            check_tenant::<VersionV1>(tenant, decode(TENANT_V1, payload)?, RotationV2::default())
+            check_tenant::<VersionV1>(tenant, decode(TENANT_V1, payload)?, RotationV2::default(), 0)
+        }
+        Some(&TENANT_V2) => {
+            let (stored, rotation) = decode(TENANT_V2, payload)?;
+            check_tenant::<VersionV2>(tenant, stored, rotation, 0)
         }
         _ => {
-            let (stored, rotation) = decode(TENANT_V2, payload)?;
-            check_tenant::<VersionV2>(tenant, stored, rotation)
+            let (stored, rotation, destroy_ms) = decode(TENANT_V3, payload)?;
+            check_tenant::<VersionV2>(tenant, stored, rotation, destroy_ms)
         }
     }
 }
@@ -104,23 +111,28 @@ fn check_tenant<V: Into<VersionV2>>(
     tenant: TenantRef,
     stored: StoredTenant<'_, V>,
     rotation: RotationV2,
+    destroy_ms: u64,
 ) -> Result<Description, KeyringError> {
     let versions: Option<Vec<_>> = stored.versions.into_iter().map(|of| of.into().check()).collect();
     let versions = versions.ok_or(KeyringError::Integrity)?;
+    let state = tenant_state(stored.state).ok_or(KeyringError::Integrity)?;
     let description = Description {
         tenant,
         name: TenantName::new(stored.name).map_err(|_| KeyringError::Integrity)?,
-        state: tenant_state(stored.state).ok_or(KeyringError::Integrity)?,
+        state,
         created: Timestamp::from_millis(stored.created_ms),
         changed: Timestamp::from_millis(stored.changed_ms),
         kek_id: stored.kek_id,
-        primary: the_primary(&versions).ok_or(KeyringError::Integrity)?,
+        primary: the_primary(state, &versions)?,
         versions,
         audit_epoch: stored.audit_epoch,
         pseudonym_version: stored.pseudonym_version,
         rotation: rotation.check(),
+        destroy_at: (destroy_ms != 0).then(|| Timestamp::from_millis(destroy_ms)),
     };
-    if stored.incarnation != tenant.incarnation { Err(KeyringError::Integrity) } else { Ok(description) }
+    let ends = matches!(state, TenantState::DestroyScheduled | TenantState::Destroyed);
+    let genuine = stored.incarnation == tenant.incarnation && ends == description.destroy_at.is_some();
+    if genuine { Ok(description) } else { Err(KeyringError::Integrity) }
 }
 
 pub(super) fn encode_system(description: SystemDescription) -> Result<Zeroizing<Vec<u8>>, KeyringError> {
@@ -209,20 +221,28 @@ impl VersionV2 {
     }
 }
 
-/// The one primary among versions that ascend.
-fn the_primary(versions: &[KekVersionState]) -> Option<KekVersion> {
+/// The one primary among versions that ascend. A destroyed tenant has none, nor any other version that is not destroyed.
+fn the_primary(state: TenantState, versions: &[KekVersionState]) -> Result<Option<KekVersion>, KeyringError> {
     if !versions.is_sorted_by(|one, next| one.version < next.version) {
-        return None;
+        return Err(KeyringError::Integrity);
+    }
+    if state == TenantState::Destroyed {
+        let all = versions.iter().all(|of| of.state == KekState::Destroyed);
+        return if all { Ok(None) } else { Err(KeyringError::Integrity) };
     }
     let mut primaries = versions.iter().filter(|of| of.state == KekState::Primary);
-    let primary = primaries.next()?.version;
-    primaries.next().is_none().then_some(primary)
+    match (primaries.next(), primaries.next()) {
+        (Some(primary), None) => Ok(Some(primary.version)),
+        (None | Some(_), None | Some(_)) => Err(KeyringError::Integrity),
+    }
 }
 
 const fn tenant_state_number(state: TenantState) -> u8 {
     match state {
         TenantState::Active => 1,
         TenantState::Suspended => 2,
+        TenantState::DestroyScheduled => 3,
+        TenantState::Destroyed => 4,
     }
 }
 
@@ -230,6 +250,8 @@ const fn tenant_state(number: u8) -> Option<TenantState> {
     match number {
         1 => Some(TenantState::Active),
         2 => Some(TenantState::Suspended),
+        3 => Some(TenantState::DestroyScheduled),
+        4 => Some(TenantState::Destroyed),
         _ => None,
     }
 }

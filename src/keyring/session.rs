@@ -151,7 +151,7 @@ impl<'a> SessionRow<'a> {
         (id, dek): &(KeyId, impl WrappableKey),
         entropy: &dyn Entropy,
     ) -> Result<Sealed, KeyringError> {
-        let version = self.tenant.primary();
+        let version = self.tenant.primary().ok_or(KeyringError::WrongTenantState(self.tenant.state()))?;
         let header = self.header(kind, version);
         let parts: [&[u8]; 2] = [&id.0, dek.secret().expose()];
         Ok(seal_parts(self.tenant.kek(version)?, header, &self.place(), &parts, entropy)?)

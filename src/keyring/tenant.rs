@@ -32,11 +32,14 @@ pub(super) struct Description {
     pub(super) created: Timestamp,
     pub(super) changed: Timestamp,
     pub(super) kek_id: [u8; 12],
-    pub(super) primary: KekVersion,
+    /// None of a tenant that is destroyed.
+    pub(super) primary: Option<KekVersion>,
     pub(super) versions: Vec<KekVersionState>,
     pub(super) audit_epoch: u32,
     pub(super) pseudonym_version: u32,
     pub(super) rotation: Option<Rotation>,
+    /// When it will be destroyed, while that is scheduled, or was.
+    pub(super) destroy_at: Option<Timestamp>,
 }
 
 impl Tenant {
@@ -76,9 +79,15 @@ impl Tenant {
         self.revision
     }
 
-    /// The version that wraps what is new.
+    /// When the tenant will be destroyed, while that is scheduled, or was.
     #[must_use]
-    pub fn primary(&self) -> KekVersion {
+    pub fn destroy_at(&self) -> Option<Timestamp> {
+        self.description.destroy_at
+    }
+
+    /// The version that wraps what is new; none of a tenant that is destroyed.
+    #[must_use]
+    pub fn primary(&self) -> Option<KekVersion> {
         self.description.primary
     }
 
@@ -158,11 +167,12 @@ impl Tenant {
                 created: now,
                 changed: now,
                 kek_id,
-                primary: first,
+                primary: Some(first),
                 versions: vec![KekVersionState::new(first, KekState::Primary, now)],
                 audit_epoch: 1,
                 pseudonym_version: 1,
                 rotation: None,
+                destroy_at: None,
             },
             keys: KeySet::generate(entropy)?,
             keks: vec![(first, Arc::new(Kek::generate(entropy)?))],

@@ -10,7 +10,7 @@ use zeroize::Zeroizing;
 use super::*;
 use crate::crypto::{Blinded, RecipientError, Rek, WrappableKey as _, recovery};
 use crate::env::{EntropyError, SystemEntropy};
-use crate::model::{KekState, Revision};
+use crate::model::{KekState, Revision, TenantState};
 use crate::store::{Batch, CommitOutcome, EngineError, EngineStats, ScanPage, ScanRange, Table, keys};
 
 const NOW: Timestamp = Timestamp::from_millis(1_790_000_000_000);
@@ -352,7 +352,7 @@ mod opening {
         assert!(same_system(&first, &both));
         let reopened = both.open_tenant(&key, &row).unwrap();
         assert!(reopened.index().secret().expose() == tenant.index().secret().expose());
-        let rewrapped = both.set_tenant_state(&reopened, TenantState::Active, LATER).unwrap();
+        let rewrapped = both.change_tenant(&reopened, TenantChange::Resume, LATER).unwrap();
         assert!(both.open_tenant(&key, &rewrapped).is_ok());
         assert_integrity(first.open_tenant(&key, &rewrapped));
     }
@@ -476,7 +476,7 @@ mod tenants {
         assert_eq!((opened.name(), opened.state()), (&name(), TenantState::Active));
         assert_eq!((opened.created(), opened.state_changed()), (NOW, NOW));
         assert_eq!((opened.tenant_ref().incarnation, opened.audit_epoch()), (1, 1));
-        assert_eq!((opened.primary(), opened.keks().len()), (KekVersion(1), 1));
+        assert_eq!((opened.primary(), opened.keks().len()), (Some(KekVersion(1)), 1));
         assert!(opened.index().secret().expose() == made.index().secret().expose());
         assert!(opened.control().secret().expose() == made.control().secret().expose());
         assert!(opened.audit().secret().expose() == made.audit().secret().expose());
@@ -527,7 +527,7 @@ mod tenants {
     fn a_record_of_an_earlier_revision_does_not_open_in_a_later_row() {
         let keyring = keyring();
         let (key, row, tenant) = keyring.create_tenant(&name(), NOW).unwrap();
-        let later = keyring.set_tenant_state(&tenant, TenantState::Suspended, LATER).unwrap();
+        let later = keyring.change_tenant(&tenant, TenantChange::Suspend, LATER).unwrap();
         let (old, new) = (row.records().unwrap(), later.records().unwrap());
         assert_eq!(new.len(), 6);
         for replaced in 0..6 {
@@ -603,12 +603,12 @@ mod tenants {
     fn suspending_and_resuming_changes_the_state_and_its_time_alone() {
         let keyring = keyring();
         let (key, _, tenant) = keyring.create_tenant(&name(), NOW).unwrap();
-        let row = keyring.set_tenant_state(&tenant, TenantState::Suspended, LATER).unwrap();
+        let row = keyring.change_tenant(&tenant, TenantChange::Suspend, LATER).unwrap();
         let suspended = keyring.open_tenant(&key, &row).unwrap();
         assert_eq!((suspended.state(), suspended.state_changed()), (TenantState::Suspended, LATER));
         assert_eq!((suspended.created(), suspended.revision().get()), (NOW, 2));
         assert_eq!(suspended.keks(), tenant.keks());
-        let row = keyring.set_tenant_state(&suspended, TenantState::Active, LATER).unwrap();
+        let row = keyring.change_tenant(&suspended, TenantChange::Resume, LATER).unwrap();
         let active = keyring.open_tenant(&key, &row).unwrap();
         assert_eq!((active.state(), active.revision().get()), (TenantState::Active, 3));
         assert_eq!(tenant.state(), TenantState::Active, "what was opened does not change");
@@ -620,7 +620,7 @@ mod tenants {
         let (key, _, mut tenant) = keyring.create_tenant(&name(), NOW).unwrap();
         let (row, second) = keyring.add_kek(&tenant, false, NOW).unwrap();
         tenant = keyring.open_tenant(&key, &row).unwrap();
-        assert_eq!((tenant.primary(), tenant.keks()[1].state), (KekVersion(1), KekState::Pending));
+        assert_eq!((tenant.primary(), tenant.keks()[1].state), (Some(KekVersion(1)), KekState::Pending));
         let first = KekVersion(1);
         for (version, change, state) in [
             (second, KekChange::Promote, KekState::Primary),
@@ -635,7 +635,7 @@ mod tenants {
             let found = tenant.keks().iter().find(|of| of.version == version).unwrap();
             let scheduled = (state == KekState::DestroyScheduled).then_some(LATER);
             assert_eq!((found.state, found.destroy_at), (state, scheduled));
-            assert_eq!((row.records().unwrap().len(), tenant.primary()), (7, second), "{change:?}");
+            assert_eq!((row.records().unwrap().len(), tenant.primary()), (7, Some(second)), "{change:?}");
         }
         let row = keyring.change_kek(&tenant, first, KekChange::Destroy, LATER).unwrap();
         tenant = keyring.open_tenant(&key, &row).unwrap();
@@ -656,9 +656,94 @@ mod tenants {
             row = keyring.add_kek(&tenant, true, NOW).unwrap().0;
             tenant = keyring.open_tenant(&key, &row).unwrap();
         }
-        assert_eq!((row.records().unwrap().len(), tenant.primary()), (125, KekVersion(120)));
+        assert_eq!((row.records().unwrap().len(), tenant.primary()), (125, Some(KekVersion(120))));
         let refused = keyring.add_kek(&tenant, true, NOW);
         assert!(matches!(refused, Err(KeyringError::TooManyVersions { .. })));
+    }
+}
+
+mod ending {
+    use super::*;
+
+    /// A suspended tenant of two versions, as it is stored.
+    fn suspended(keyring: &Keyring) -> (Key, Arc<Tenant>) {
+        let (key, _, tenant) = keyring.create_tenant(&name(), NOW).unwrap();
+        let (row, _) = keyring.add_kek(&tenant, true, NOW).unwrap();
+        let tenant = keyring.open_tenant(&key, &row).unwrap();
+        let row = keyring.change_tenant(&tenant, TenantChange::Suspend, NOW).unwrap();
+        let tenant = keyring.open_tenant(&key, &row).unwrap();
+        (key, tenant)
+    }
+
+    #[test]
+    fn a_scheduled_tenant_keeps_its_keys_and_can_be_had_back() {
+        let keyring = keyring();
+        let (key, tenant) = suspended(&keyring);
+        let row = keyring.change_tenant(&tenant, TenantChange::Schedule(LATER), NOW).unwrap();
+        let doomed = keyring.open_tenant(&key, &row).unwrap();
+        assert_eq!((doomed.state(), doomed.destroy_at()), (TenantState::DestroyScheduled, Some(LATER)));
+        assert_eq!((doomed.keks(), doomed.primary()), (tenant.keks(), tenant.primary()));
+        let row = keyring.change_tenant(&doomed, TenantChange::Cancel, LATER).unwrap();
+        let back = keyring.open_tenant(&key, &row).unwrap();
+        assert_eq!((back.state(), back.destroy_at()), (TenantState::Suspended, None));
+        let (session, index) = (session_row(&tenant, 1), back.index().secret().expose());
+        let made = keyring.create_session_keys(&tenant, &session).unwrap();
+        let (body, sensitive) = (made.body.as_bytes(), Some(made.sensitive.as_bytes()));
+        assert!(same_keys(&keyring.open_session_keys(&back, &session, body, sensitive).unwrap(), &made.keys));
+        assert!(index == tenant.index().secret().expose());
+    }
+
+    #[test]
+    fn a_destroyed_tenant_has_the_keys_of_its_log_and_no_other() {
+        let keyring = keyring();
+        let (key, tenant) = suspended(&keyring);
+        let session = session_row(&tenant, 1);
+        let made = keyring.create_session_keys(&tenant, &session).unwrap();
+        let row = keyring.change_tenant(&tenant, TenantChange::Destroy, LATER).unwrap();
+        let gone = keyring.open_tenant(&key, &row).unwrap();
+        assert_eq!(row.records().unwrap().len(), 5, "no version of its key is wrapped there");
+        assert_eq!((gone.state(), gone.destroy_at()), (TenantState::Destroyed, Some(LATER)));
+        assert_eq!((gone.primary(), gone.rotation(), gone.name()), (None, None, &name()));
+        let states: Vec<_> = gone.keks().iter().map(|of| (of.state, of.changed)).collect();
+        assert_eq!(states, [(KekState::Destroyed, LATER); 2]);
+        assert!(gone.audit().secret().expose() == tenant.audit().secret().expose());
+        assert!(gone.pseudonym().secret().expose() == tenant.pseudonym().secret().expose());
+        assert!(gone.control().secret().expose() != tenant.control().secret().expose());
+        assert!(gone.index().secret().expose() != tenant.index().secret().expose());
+
+        let body = made.body.as_bytes();
+        let opened = keyring.open_session_keys(&gone, &session, body, None);
+        assert!(matches!(opened, Err(KeyringError::KeyDestroyed(_))), "{opened:?}");
+        let made = keyring.create_session_keys(&gone, &session);
+        assert!(matches!(made, Err(KeyringError::WrongTenantState(TenantState::Destroyed))), "{made:?}");
+        for change in [TenantChange::Cancel, TenantChange::Resume, TenantChange::Schedule(LATER)] {
+            let refused = keyring.change_tenant(&gone, change, LATER);
+            assert!(matches!(refused, Err(KeyringError::WrongTenantState(TenantState::Destroyed))));
+        }
+    }
+
+    #[test]
+    fn no_state_is_taken_for_another_ones_though_it_is_sealed() {
+        let keyring = keyring();
+        let (key, tenant) = suspended(&keyring);
+        let row = keyring.change_tenant(&tenant, TenantChange::Destroy, LATER).unwrap();
+        let gone = keyring.open_tenant(&key, &row).unwrap();
+        let sealed = |tenant: &Tenant, break_it: &dyn Fn(&mut Tenant)| {
+            let mut next = tenant.next();
+            break_it(&mut next);
+            keyring.open_tenant(&key, &keyring.seal_tenant(&next).unwrap())
+        };
+        assert!(sealed(&gone, &|_| ()).is_ok());
+        for state in [TenantState::Active, TenantState::Suspended, TenantState::DestroyScheduled] {
+            assert_integrity(sealed(&gone, &|tenant| tenant.description.state = state));
+        }
+        assert_integrity(sealed(&gone, &|tenant| tenant.description.destroy_at = None));
+        assert_integrity(sealed(&gone, &|tenant| tenant.description.versions[0].state = KekState::Disabled));
+        assert_integrity(sealed(&tenant, &|tenant| tenant.description.destroy_at = Some(LATER)));
+        assert_integrity(sealed(&tenant, &|tenant| tenant.description.state = TenantState::DestroyScheduled));
+        assert_integrity(sealed(&tenant, &|tenant| {
+            (tenant.description.state, tenant.description.destroy_at) = (TenantState::Destroyed, Some(LATER));
+        }));
     }
 }
 
@@ -859,13 +944,13 @@ fn take(step: &Step, keyring: &Keyring, tenant: &Tenant, held: &mut Vec<Held>) -
     match step {
         Step::Rotate => return Some(keyring.add_kek(tenant, true, LATER).unwrap().0),
         Step::Suspend => {
-            return Some(keyring.set_tenant_state(tenant, TenantState::Suspended, LATER).unwrap());
+            return Some(keyring.change_tenant(tenant, TenantChange::Suspend, LATER).unwrap());
         }
-        Step::Resume => return Some(keyring.set_tenant_state(tenant, TenantState::Active, LATER).unwrap()),
+        Step::Resume => return Some(keyring.change_tenant(tenant, TenantChange::Resume, LATER).unwrap()),
         Step::Create => {
             let row = session_row(tenant, u8::try_from(held.len()).unwrap());
             let WrappedSession { keys, body, sensitive } = keyring.create_session_keys(tenant, &row).unwrap();
-            let version = tenant.primary();
+            let version = tenant.primary().unwrap();
             held.push(Held { row, body, sensitive: Some(sensitive), keys, version });
         }
         Step::Rewrap(at) if !held.is_empty() => {
@@ -874,7 +959,7 @@ fn take(step: &Step, keyring: &Keyring, tenant: &Tenant, held: &mut Vec<Held>) -
             let keys = session.open(keyring, tenant).unwrap();
             (session.body, session.sensitive) =
                 keyring.rewrap_session_keys(tenant, &session.row, &keys).unwrap();
-            session.version = tenant.primary();
+            session.version = tenant.primary().unwrap();
         }
         Step::Purge(at) if !held.is_empty() => {
             let at = at % held.len();
@@ -894,16 +979,16 @@ proptest! {
         let (key, mut row, mut tenant) = keyring.create_tenant(&name(), NOW).unwrap();
         let mut held = Vec::new();
         for step in &steps {
-            let before = (tenant.primary(), row.revision().unwrap());
+            let before = (tenant.primary().unwrap(), row.revision().unwrap());
             if let Some(changed) = take(step, &keyring, &tenant, &mut held) {
                 row = changed;
                 tenant = keyring.open_tenant(&key, &row).unwrap();
                 prop_assert_eq!(tenant.revision(), before.1.next());
             }
             let rotated = matches!(step, Step::Rotate);
-            prop_assert_eq!(tenant.primary().0, before.0.0 + u32::from(rotated));
+            prop_assert_eq!(tenant.primary().unwrap().0, before.0.0 + u32::from(rotated));
             let primaries = tenant.keks().iter().filter(|of| of.state == KekState::Primary);
-            prop_assert_eq!(primaries.map(|of| of.version).collect::<Vec<_>>(), vec![tenant.primary()]);
+            prop_assert_eq!(primaries.map(|of| of.version).collect::<Vec<_>>(), vec![tenant.primary().unwrap()]);
             prop_assert!(tenant.keks().iter().all(|of| of.state.unwraps()));
             for session in &held {
                 let keys = session.open(&keyring, &tenant).unwrap();

@@ -35,7 +35,7 @@ impl KekVersionState {
         Self { version, state, created: now, changed: now, destroy_at: None }
     }
 
-    fn enter(&mut self, state: KekState, destroy_at: Option<Timestamp>, now: Timestamp) {
+    pub(super) fn enter(&mut self, state: KekState, destroy_at: Option<Timestamp>, now: Timestamp) {
         (self.state, self.changed, self.destroy_at) = (state, now, destroy_at);
     }
 }
@@ -128,8 +128,8 @@ impl Tenant {
         found.enter(state, destroy_at, now);
         match state {
             KekState::Primary => {
-                let before = std::mem::replace(&mut self.description.primary, version);
-                for of in versions.iter_mut().filter(|of| of.version == before) {
+                let before = self.description.primary.replace(version);
+                for of in versions.iter_mut().filter(|of| Some(of.version) == before) {
                     of.enter(KekState::Enabled, None, now);
                 }
             }

@@ -115,6 +115,15 @@ impl KeySet {
         })
     }
 
+    /// The keys that the access log needs to stay readable and verifiable; the others are made anew.
+    pub(super) fn only_for_the_log(&self, entropy: &dyn Entropy) -> Result<Self, EntropyError> {
+        Ok(Self {
+            control: Arc::new(ControlKey::generate(entropy)?),
+            index: Arc::new(IndexKey::generate(entropy)?),
+            ..self.share()
+        })
+    }
+
     /// The same keys once more; there is still one copy of each.
     pub(super) fn share(&self) -> Self {
         Self {

@@ -1,5 +1,7 @@
 //! Tenants, the store, and the versions of a tenant's key.
 
+use serde::{Deserialize, Serialize};
+
 /// The identity of a store, made when it is created: 16 random bytes in the form of a UUID.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct StoreId(pub [u8; 16]);
@@ -28,12 +30,29 @@ impl TenantRef {
 }
 
 /// Whether a tenant's data may be used.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum TenantState {
     /// In use.
     Active,
     /// All use is refused.
     Suspended,
+    /// All use is refused, and its keys are destroyed when its time comes.
+    DestroyScheduled,
+    /// Its keys are gone for ever. What is left of it is its access log.
+    Destroyed,
+}
+
+impl TenantState {
+    /// The state's name, as in the CLI and in errors.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Active => "active",
+            Self::Suspended => "suspended",
+            Self::DestroyScheduled => "destroy-scheduled",
+            Self::Destroyed => "destroyed",
+        }
+    }
 }
 
 /// The version of a tenant's key-encryption key; counts from 1.

@@ -367,7 +367,12 @@ impl Service {
         let id = keys::approval_id(&key).ok_or(Error::Integrity)?;
         let [record] = row.exactly()?;
         let header = system_header(Kind::Approval, row.revision()?);
-        let opened = open(self.keyring.system().control(), header, &self.system_place(&key), record)?;
+        let opened = open(
+            self.keyring.system().control(),
+            header,
+            &self.place_within(TenantRef::SYSTEM, &key),
+            record,
+        )?;
         let approval = payload::decode(opened.as_bytes())?;
         Ok(StoredApproval { key, row, id, approval })
     }
@@ -384,7 +389,8 @@ impl Service {
         let plain = payload::encode(approval)?;
         let header = system_header(Kind::Approval, revision);
         let control = self.keyring.system().control();
-        let record = seal(control, header, &self.system_place(key), &plain, &*self.entropy)?;
+        let record =
+            seal(control, header, &self.place_within(TenantRef::SYSTEM, key), &plain, &*self.entropy)?;
         Ok(Row::new(revision, &[&record]))
     }
 }

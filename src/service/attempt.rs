@@ -9,8 +9,8 @@ use crate::audit::{Actor, Event, LogKeys, Operation, Reason, Resource, Source};
 use crate::auth::{Action, Caller, Permit, Target, authorize};
 use crate::commit::{Change, Receipt};
 use crate::keyring::{Keyring, Tenant};
-use crate::model::{Revision, TenantName, TenantRef};
-use crate::store::Batch;
+use crate::model::{Revision, TenantId, TenantName, TenantRef};
+use crate::store::{Batch, keys};
 
 /// Domains of pseudonyms: the same text in two domains has two pseudonyms.
 mod domain {
@@ -97,6 +97,29 @@ impl Service {
             Target::Tenant(name) => self.find_tenant(name).await,
             Target::Server => Err(Error::Internal),
         };
+        self.attempt_found(permit, tenant, operation).await
+    }
+
+    /// Begins a use case on a tenant that is named by its id, also on one that is destroyed.
+    pub(super) async fn attempt_by_id<A: Action>(
+        &self,
+        permit: &Permit<A>,
+        id: TenantId,
+        operation: Operation,
+    ) -> Result<(Attempt<'_>, Arc<Tenant>), Failure> {
+        let tenant = match self.tenant_of(&keys::tenant(id)).await {
+            Ok(tenant) => tenant.ok_or(Error::TenantNotFound),
+            Err(error) => Err(error),
+        };
+        self.attempt_found(permit, tenant, operation).await
+    }
+
+    async fn attempt_found<A: Action>(
+        &self,
+        permit: &Permit<A>,
+        tenant: Result<Arc<Tenant>, Error>,
+        operation: Operation,
+    ) -> Result<(Attempt<'_>, Arc<Tenant>), Failure> {
         let mut attempt = match &tenant {
             Ok(tenant) => self.attempt_on(self.log_of(tenant), permit.caller(), operation),
             Err(_) => self.system_attempt(permit.caller(), operation),

@@ -11,8 +11,8 @@ use crate::auth::{Permit, ReadAudit, Target};
 use crate::commit::Receipt;
 use crate::crypto::ControlKey;
 use crate::keyring::Tenant;
-use crate::model::TenantRef;
 use crate::model::limits::AUDIT_BACKLOG;
+use crate::model::{TenantId, TenantRef};
 
 /// What is wanted of a log.
 #[derive(Debug, Clone)]
@@ -44,15 +44,17 @@ impl Service {
     async fn attempt_audit(
         &self,
         permit: &Permit<ReadAudit>,
+        uid: Option<TenantId>,
         operation: Operation,
     ) -> Result<(Attempt<'_>, Subject), Failure> {
-        match permit.target() {
-            Target::Server => Ok((self.server_attempt(permit, operation), Subject { tenant: None })),
-            Target::Tenant(_) => {
-                let (attempt, tenant) = self.attempt(permit, operation).await?;
-                Ok((attempt, Subject { tenant: Some(tenant) }))
+        let (attempt, tenant) = match (permit.target(), uid) {
+            (Target::Server, None) => {
+                return Ok((self.server_attempt(permit, operation), Subject { tenant: None }));
             }
-        }
+            (Target::Server, Some(id)) => self.attempt_by_id(permit, id, operation).await?,
+            (Target::Tenant(_), _) => self.attempt(permit, operation).await?,
+        };
+        Ok((attempt, Subject { tenant: Some(tenant) }))
     }
 
     fn subject_scope<'a>(&'a self, subject: &'a Subject, request: Vec<u8>) -> CursorScope<'a> {
@@ -63,16 +65,17 @@ impl Service {
         CursorScope { key, tenant, field: "page_token", request }
     }
 
-    /// Returns events of a log.
+    /// Returns events of a log. `uid` names a tenant in a permit for all of them, also one that is destroyed.
     ///
     /// # Errors
     /// [`Error::Invalid`] for a wrong page token, [`Error::Integrity`] when the log does not open.
     pub async fn search_audit(
         &self,
         permit: &Permit<ReadAudit>,
+        uid: Option<TenantId>,
         query: &AuditQuery,
     ) -> Result<Answer<AuditPage>, Failure> {
-        let (mut attempt, subject) = self.attempt_audit(permit, Operation::AuditSearch).await?;
+        let (mut attempt, subject) = self.attempt_audit(permit, uid, Operation::AuditSearch).await?;
         let outcome = self.search_once(&mut attempt, &subject, query).await;
         attempt.close(outcome).await
     }
@@ -96,17 +99,19 @@ impl Service {
         Ok((AuditPage { log: log.name().to_string(), lines: page.lines, next }, receipt))
     }
 
-    /// Prepares to tail a log: the last `backlog` events first, then those that come.
+    /// Prepares to tail a log: the last `backlog` events first, then those that come. `uid` is as for
+    /// [`search_audit`](Self::search_audit).
     ///
     /// # Errors
     /// [`Error::TenantNotFound`].
     pub async fn tail_audit(
         self: &Arc<Self>,
         permit: Permit<ReadAudit>,
+        uid: Option<TenantId>,
         backlog: usize,
         filter: Filter,
     ) -> Result<AuditTail, Failure> {
-        let (attempt, _) = self.attempt_audit(&permit, Operation::AuditTail).await?;
+        let (attempt, _) = self.attempt_audit(&permit, uid, Operation::AuditTail).await?;
         let (log, event) = (Arc::clone(attempt.log()), attempt.event);
         let outcome = async {
             // Asked first: what is written while the backlog is read must come after it.

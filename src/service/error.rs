@@ -7,7 +7,7 @@ use crate::commit::{CommitError, Receipt};
 use crate::crypto::{OpenError, SealError};
 use crate::env::EntropyError;
 use crate::keyring::KeyringError;
-use crate::model::{KekState, NameError, Revision, Scope, Timestamp};
+use crate::model::{KekState, NameError, Revision, Scope, TenantState, Timestamp};
 use crate::store::{EngineError, RowError};
 
 /// What is wrong with a field of a request. Never repeats the field's content.
@@ -75,6 +75,18 @@ pub enum Error {
     /// The tenant is suspended.
     #[error("the tenant is suspended")]
     TenantSuspended,
+    /// The tenant is to be destroyed. Who uses its data learns no more than that it is suspended.
+    #[error("the tenant is suspended")]
+    TenantDestroyScheduled,
+    /// What was asked for is not for a tenant in this state.
+    #[error("the tenant is {}", .0.name())]
+    TenantState(TenantState),
+    /// Another number of sessions than expected would die with the tenant.
+    #[error("{found} sessions would die with the tenant")]
+    TenantInUse {
+        /// How many.
+        found: u64,
+    },
     /// There is no such session, or not for this caller.
     #[error("there is no such session")]
     SessionNotFound,
@@ -277,6 +289,7 @@ impl From<KeyringError> for Error {
             KeyringError::KeyDestroyed(_) => Self::KeyDestroyed,
             KeyringError::UnknownVersion(_) => Self::KeyNotFound,
             KeyringError::WrongState(state) => Self::KeyState(state),
+            KeyringError::WrongTenantState(state) => Self::TenantState(state),
             KeyringError::TooManyVersions { living, .. } => {
                 Self::QuotaExceeded { max: living, what: "versions of a key" }
             }
@@ -332,6 +345,8 @@ impl Error {
             Self::Invalid { .. } => Reason::InvalidField,
             Self::TenantNotFound => Reason::TenantNotFound,
             Self::TenantSuspended => Reason::TenantSuspended,
+            Self::TenantDestroyScheduled | Self::TenantState(_) => Reason::TenantState,
+            Self::TenantInUse { .. } => Reason::TenantInUse,
             Self::SessionNotFound => Reason::SessionNotFound,
             Self::SessionExpired { .. } => Reason::SessionExpired,
             Self::EntryNotFound => Reason::EntryNotFound,

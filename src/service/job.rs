@@ -10,16 +10,17 @@ use serde::{Deserialize, Serialize};
 
 use super::answers::Slot;
 use super::attempt::{Attempt, until_won};
+use super::destroy::check_stays;
 use super::payload;
 use super::view::{Answer, Repeat};
 use super::{Error, Failure, Problem, Service, key::KekUse};
 use crate::audit::Operation;
 use crate::auth::{ManageKeys, Permit};
 use crate::commit::Receipt;
-use crate::crypto::{Header, KeyId, Kind, Place, open, seal};
+use crate::crypto::{Header, KeyId, Kind, open, seal};
 use crate::keyring::Tenant;
 use crate::model::limits::{JOB_FAILURES, JOB_RATE_MAX};
-use crate::model::{KekVersion, Revision, Timestamp};
+use crate::model::{KekVersion, Revision, TenantState, Timestamp};
 use crate::store::{Batch, Key, Row, RowExpect, keys};
 
 /// What a job does.
@@ -136,7 +137,8 @@ impl Service {
     /// Starts a job.
     ///
     /// # Errors
-    /// [`Error::AlreadyExists`] while one of this kind works; [`Error::Invalid`] for a rate outside of its bound.
+    /// [`Error::AlreadyExists`] while one of this kind works; [`Error::Invalid`] for a rate outside of its bound;
+    /// [`Error::TenantState`] when the tenant is to be destroyed.
     pub async fn start_job(
         &self,
         permit: &Permit<ManageKeys>,
@@ -161,10 +163,11 @@ impl Service {
         if rate > JOB_RATE_MAX {
             return Err(Error::invalid("rate", Problem::Form { form: "at most 1000000" }));
         }
-        let (tenant, _) = self.fresh_tenant(tenant).await?;
+        let (tenant, tenant_row) = self.fresh_tenant(tenant).await?;
         if let Some(given) = self.system_answer::<JobDescription>(slot).await? {
             return Ok((given, attempt.record().await?));
         }
+        check_stays(&tenant)?;
         let key = keys::job(tenant.tenant_ref().id, kind as u8);
         let [row] = self.read([key.clone()]).await?;
         if let Some(row) = &row
@@ -175,6 +178,8 @@ impl Service {
         let job = self.new_job(&tenant, kind, rate).await?;
         let revision = row.as_ref().map(Row::revision).transpose()?.map_or(Revision::FIRST, Revision::next);
         let mut batch = Batch::default();
+        // The tenant's rows are there, and stay.
+        batch.expect.push((tenant.row_key().clone(), RowExpect::unchanged(Some(&tenant_row))));
         batch.expect.push((key.clone(), RowExpect::unchanged(row.as_ref())));
         batch.put.push((key.clone(), self.seal_job(&tenant, &key, revision, &job)?));
         if let Some(slot) = slot {
@@ -295,6 +300,10 @@ impl Service {
             return Ok(None);
         };
         let tenant = self.keyring.open_tenant(&tenant_key, &tenant)?;
+        if tenant.state() == TenantState::Destroyed {
+            return Ok(None);
+        }
+        check_stays(&tenant)?;
         let job = self.open_job(&tenant, key, &row)?;
         let stored = StoredJob { key: key.clone(), row, job };
         Ok((stored.job.state == JobState::Running).then_some((tenant, stored)))
@@ -316,7 +325,7 @@ impl Service {
     fn open_job(&self, tenant: &Tenant, key: &Key, row: &Row) -> Result<JobDescription, Error> {
         let [record] = row.exactly()?;
         let header = header(tenant, row.revision()?);
-        let opened = open(tenant.control(), header, &self.job_place(tenant, key), record)?;
+        let opened = open(tenant.control(), header, &self.place_within(tenant.tenant_ref(), key), record)?;
         let bytes = opened.as_bytes();
         if payload::version(bytes) != Some(CLOSED) {
             return payload::decode(bytes);
@@ -333,14 +342,9 @@ impl Service {
         job: &JobDescription,
     ) -> Result<Row, Error> {
         let plain = payload::encode_as(CLOSED, &(job, job.closed))?;
-        let place = self.job_place(tenant, key);
+        let place = self.place_within(tenant.tenant_ref(), key);
         let record = seal(tenant.control(), header(tenant, revision), &place, &plain, &*self.entropy)?;
         Ok(Row::new(revision, &[&record]))
-    }
-
-    fn job_place<'a>(&self, tenant: &Tenant, key: &'a Key) -> Place<'a> {
-        let store = self.keyring.store_id();
-        Place { store, tenant: tenant.tenant_ref(), session: &[], key: key.within_tenant() }
     }
 }
 

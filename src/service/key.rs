@@ -7,6 +7,7 @@ use super::answers::Slot;
 use super::approval::{Approval, Sensitive};
 use super::attempt::{Attempt, until_won};
 use super::cursor::{CursorScope, page_size};
+use super::destroy::check_stays;
 use super::expiry::Bounds;
 use super::hub::Announcement;
 use super::view::{Answer, Page, PageRequest, Repeat};
@@ -21,7 +22,7 @@ use crate::store::{Batch, Key, Row, RowExpect, keys};
 use serde::{Deserialize, Serialize};
 
 const PERIOD: Bounds = Bounds { field: "period", min: KEY_PERIOD_MIN, max: KEY_PERIOD_MAX };
-const GRACE: Bounds = Bounds { field: "grace", min: KEY_GRACE_MIN, max: KEY_GRACE_MAX };
+pub(super) const GRACE: Bounds = Bounds { field: "grace", min: KEY_GRACE_MIN, max: KEY_GRACE_MAX };
 
 /// One version of a key-encryption key, without the key.
 #[derive(Debug, Clone, Copy)]
@@ -93,6 +94,13 @@ pub struct DestroyKek {
     pub expect_sessions: u64,
     /// Changes nothing.
     pub dry_run: bool,
+}
+
+impl DestroyKek {
+    /// What is on record of it: a dry run only counts.
+    const fn operation(&self, done: Operation) -> Operation {
+        if self.dry_run { Operation::KeyCensus } else { done }
+    }
 }
 
 /// A tenant's row as it is to be, and what goes with it.
@@ -245,16 +253,22 @@ impl Service {
         repeat: Option<Repeat>,
     ) -> Result<Answer<KekDescription>, Failure> {
         let version = destroy.version;
-        let altered = self.alter_key(permit, Operation::KeySchedule, Some(version), repeat, |tenant, now| {
-            let grace = destroy.grace.unwrap_or(KEY_GRACE_DEFAULT);
-            GRACE.span(grace)?;
-            let at = now.after(grace);
-            let row = self.keyring.change_kek(tenant, version, KekChange::Schedule(at), now)?;
-            let grace = u64::try_from(grace.as_millis()).unwrap_or(u64::MAX);
-            let sessions = destroy.expect_sessions;
-            let what = Sensitive::KeySchedule { version: version.0, grace, sessions };
-            Ok(Altered::new(row, version).killing(destroy, what))
-        });
+        let altered = self.alter_key(
+            permit,
+            destroy.operation(Operation::KeySchedule),
+            Some(version),
+            repeat,
+            |tenant, now| {
+                let grace = destroy.grace.unwrap_or(KEY_GRACE_DEFAULT);
+                GRACE.span(grace)?;
+                let at = now.after(grace);
+                let row = self.keyring.change_kek(tenant, version, KekChange::Schedule(at), now)?;
+                let grace = u64::try_from(grace.as_millis()).unwrap_or(u64::MAX);
+                let sessions = destroy.expect_sessions;
+                let what = Sensitive::KeySchedule { version: version.0, grace, sessions };
+                Ok(Altered::new(row, version).killing(destroy, what))
+            },
+        );
         Ok(altered.await?.map(|(kek, _)| kek))
     }
 
@@ -270,11 +284,17 @@ impl Service {
         repeat: Option<Repeat>,
     ) -> Result<Answer<KekDescription>, Failure> {
         let version = destroy.version;
-        let altered = self.alter_key(permit, Operation::KeyDestroy, Some(version), repeat, |tenant, now| {
-            let row = self.keyring.change_kek(tenant, version, KekChange::Destroy, now)?;
-            let what = Sensitive::KeyDestroy { version: version.0, sessions: destroy.expect_sessions };
-            Ok(Altered::new(row, version).killing(destroy, what))
-        });
+        let altered = self.alter_key(
+            permit,
+            destroy.operation(Operation::KeyDestroy),
+            Some(version),
+            repeat,
+            |tenant, now| {
+                let row = self.keyring.change_kek(tenant, version, KekChange::Destroy, now)?;
+                let what = Sensitive::KeyDestroy { version: version.0, sessions: destroy.expect_sessions };
+                Ok(Altered::new(row, version).killing(destroy, what))
+            },
+        );
         Ok(altered.await?.map(|(kek, _)| kek))
     }
 
@@ -305,7 +325,10 @@ impl Service {
     ) -> Result<Answer<TenantDescription>, Failure> {
         let altered = self.alter_key(permit, Operation::KeySetRotation, None, repeat, |tenant, now| {
             every.map_or(Ok(()), |every| PERIOD.span(every))?;
-            Ok(Altered::new(self.keyring.set_rotation(tenant, every, now)?, tenant.primary()))
+            Ok(Altered::new(
+                self.keyring.set_rotation(tenant, every, now)?,
+                tenant.primary().ok_or(Error::Internal)?,
+            ))
         });
         Ok(altered.await?.map(|(_, tenant)| tenant))
     }
@@ -315,12 +338,12 @@ impl Service {
     pub(super) async fn key_due(&self, tenant: &Tenant, now: Timestamp) -> Result<bool, Error> {
         let (tenant, row) = self.fresh_tenant(tenant).await?;
         let dead = tenant.keks().iter().find(|kek| kek.destroy_at.is_some_and(|at| at <= now));
-        let (changed, version, operation) = match (dead, tenant.rotation()) {
+        let (changed, version, operation) = match (dead, next_rotation(&tenant)) {
             (Some(kek), _) => {
                 let row = self.keyring.change_kek(&tenant, kek.version, KekChange::Destroy, now)?;
                 (row, kek.version, Operation::KeyDestroy)
             }
-            (None, Some(rotation)) if rotation.next <= now && self.may_make_keys().is_ok() => {
+            (None, Some(next)) if next <= now && self.may_make_keys().is_ok() => {
                 let (row, version) = self.keyring.add_kek(&tenant, true, now)?;
                 (row, version, Operation::KeyRotate)
             }
@@ -382,6 +405,7 @@ impl Service {
             let now = (KekDescription { sessions: given.sessions, ..now }, TenantDescription::new(&tenant));
             return Ok((now, attempt.record().await?));
         }
+        check_stays(&tenant)?;
         let altered = alter(&tenant, self.clock.now())?;
         attempt.event.approval = None;
         attempt.event.kek = Some(altered.version);
@@ -435,7 +459,7 @@ impl Service {
     }
 
     /// What a commit runs that destroys a key: it and what it opened leave the memory, whether or not somebody waits.
-    fn forgetting(&self, tenant: &Tenant) -> Announcement {
+    pub(super) fn forgetting(&self, tenant: &Tenant) -> Announcement {
         let (keyring, tenants, sessions) =
             (Arc::clone(&self.keyring), Arc::clone(&self.tenants), self.sessions.clone());
         let (key, name) = (tenant.row_key().clone(), tenant.name().clone());
@@ -447,11 +471,16 @@ impl Service {
     }
 }
 
-/// When something is due with a tenant's key, as rows of the expiry index.
+/// When something is due with a tenant or its key, as rows of the expiry index. Of a destroyed tenant that is its end: the row
+/// stays until nothing is left to reclaim.
 pub(super) fn due(tenant: &Tenant) -> BTreeSet<Key> {
-    let destructions = tenant.keks().iter().filter_map(|kek| kek.destroy_at);
-    let rotation = tenant.rotation().map(|rotation| rotation.next);
-    destructions.chain(rotation).map(|at| keys::expiry(at, tenant.row_key())).collect()
+    let destructions = tenant.keks().iter().filter_map(|kek| kek.destroy_at).chain(tenant.destroy_at());
+    destructions.chain(next_rotation(tenant)).map(|at| keys::expiry(at, tenant.row_key())).collect()
+}
+
+/// When a version is made by itself next. None is for a tenant that is to be destroyed.
+fn next_rotation(tenant: &Tenant) -> Option<Timestamp> {
+    tenant.rotation().filter(|_| check_stays(tenant).is_ok()).map(|rotation| rotation.next)
 }
 
 fn describe(tenant: &Tenant, wanted: KekVersion) -> Result<KekDescription, Error> {

@@ -11,6 +11,7 @@ mod attempt;
 mod audit;
 mod batch;
 mod cursor;
+mod destroy;
 mod entry;
 mod entry_row;
 mod error;
@@ -25,6 +26,7 @@ mod opened;
 mod payload;
 mod places;
 mod receipt;
+mod reclaim;
 mod reencrypt;
 mod root;
 mod session;
@@ -47,6 +49,7 @@ pub use crate::keyring::{ProviderKind, Recipient, RootEpoch, RootRecipient};
 pub use approval::{ApprovalState, Asked, Sensitive};
 pub use approvals::ApprovalDescription;
 pub use audit::{AuditPage, AuditQuery, AuditTail};
+pub use destroy::{DestroyTenant, TenantDestruction};
 pub use entry::Reading;
 pub use error::{Error, Failure, Problem};
 pub use event::{Appended, EventPage, EventReader, LastEvent, NewEvent};
@@ -58,7 +61,7 @@ pub use root::{RootAccess, RootCondition, RootDescription, RootVerb, RootVerific
 pub use session::{CreateSession, Lifetime, UpdateSession};
 pub use status::{Counts, JobCounts, Status};
 pub use sweeper::{SweepReport, Sweeper};
-pub use tenant::TenantDescription;
+pub use tenant::{TenantDescription, TenantVerb};
 pub use token::{CreateToken, TokenCreated, TokenDescription, Tokens};
 pub use view::{
     Answer, DeleteEntry, EntryDescription, EntryWithValue, EventDescription, Page, PageRequest, PutEntry,
@@ -78,6 +81,7 @@ use hub::Hub;
 use jobs::{JobCounters, Running};
 use opened::SessionMemo;
 use places::Places;
+use reclaim::Reclaims;
 use root::Roll;
 use stripes::Stripes;
 use tenant::TenantDirectory;
@@ -99,6 +103,7 @@ pub struct Service {
     running: Running,
     places: Places,
     stripes: Stripes,
+    reclaims: Reclaims,
     refusals: FailureTally,
     limits: Limits,
     root: Arc<dyn RootAccess>,
@@ -161,6 +166,7 @@ impl Service {
             running: Running::default(),
             places: Places::default(),
             stripes: Stripes::default(),
+            reclaims: Reclaims::default(),
             refusals: FailureTally::default(),
             counters: Counters::default(),
             started: clock.now(),

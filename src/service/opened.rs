@@ -178,11 +178,16 @@ impl Service {
         let tenant = self.keyring.open_tenant(known.row_key(), &row)?;
         if tenant.revision() != known.revision() {
             // What is known by name holds keys, too, and must not outlive them.
-            self.tenants.learn(&tenant);
+            self.tenants.renew(&tenant);
         }
         match tenant.state() {
             TenantState::Active => Ok(tenant),
             TenantState::Suspended => Err(Error::TenantSuspended),
+            TenantState::DestroyScheduled => Err(Error::TenantDestroyScheduled),
+            TenantState::Destroyed => {
+                self.tenants.forget(known.name());
+                Err(Error::TenantNotFound)
+            }
         }
     }
 
@@ -384,9 +389,10 @@ impl Opened {
         }
     }
 
-    /// A batch that is applied only while the session is as it was read.
+    /// A batch that is applied only while the session is as it was read, and the tenant, whose data may be used.
     pub(super) fn batch(&self) -> Batch {
-        let expect = vec![(self.key.clone(), RowExpect::unchanged(Some(&self.row)))];
+        let tenant = (self.tenant.row_key().clone(), RowExpect::Revision(self.tenant.revision()));
+        let expect = vec![tenant, (self.key.clone(), RowExpect::unchanged(Some(&self.row)))];
         Batch { expect, ..Batch::default() }
     }
 }

@@ -109,7 +109,7 @@ impl Service {
             return Err(Error::SessionExpired { at: session.end() });
         }
         attempt.about_session(&name_of(&session)?);
-        attempt.event.kek = Some(tenant.primary());
+        attempt.event.kek = tenant.primary();
         attempt.event.dek = Some(keys.body_id());
         match (begun, former) {
             (Some(begun), Some(_)) if begun == keys.body_id() => {

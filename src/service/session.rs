@@ -136,7 +136,7 @@ impl Service {
         let wrapped = self.keyring.create_session_keys(&tenant, &key)?;
         let metadata = self.seal_session(&tenant, &key, &wrapped.keys, revision, &session)?;
         let description = SessionDescription::new(&session);
-        attempt.event.kek = Some(tenant.primary());
+        attempt.event.kek = tenant.primary();
         attempt.event.dek = Some(wrapped.keys.body_id());
 
         let mut batch = Batch::default();

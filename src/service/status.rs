@@ -25,7 +25,7 @@ pub struct Status {
     pub engine: &'static str,
     /// Figures of the engine.
     pub storage: EngineStats,
-    /// Number of tenants.
+    /// Number of tenants that are not destroyed.
     pub tenants: u64,
     /// Figures of the committer.
     pub commits: CommitStats,
@@ -85,7 +85,7 @@ impl Service {
 
     async fn status_once(&self, attempt: &Attempt<'_>) -> Result<(Status, Receipt), Error> {
         let tenants =
-            self.engine.scan_keys(ScanRange::prefix(keys::table(Table::Tenant)), TENANTS_COUNTED).await?;
+            self.engine.scan_keys(ScanRange::prefix(keys::table(Table::TenantName)), TENANTS_COUNTED).await?;
         let status = Status {
             store: self.keyring.store_id(),
             started: self.started,

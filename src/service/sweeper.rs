@@ -19,7 +19,7 @@ use crate::audit::Operation;
 use crate::crypto::{Header, Kind, open_start};
 use crate::keyring::{SessionKeys, Tenant};
 use crate::model::limits::{DELETED_TOMBSTONE_TTL, TOMBSTONE_TTL};
-use crate::model::{TenantId, Timestamp};
+use crate::model::{TenantState, Timestamp};
 use crate::store::{Batch, Key, Row, RowExpect, ScanRange, keys};
 
 /// Index rows in one step.
@@ -27,7 +27,7 @@ const STEP: usize = 512;
 /// Of those, how many are worked on at a time, so that they share commits.
 const AT_ONCE: usize = 128;
 /// Rows of one session that are removed in one commit.
-const RECLAIM: usize = 500;
+pub(super) const RECLAIM: usize = 500;
 
 /// Damaged rows that are put on record one by one, until the process starts anew.
 const DAMAGED: usize = 1024;
@@ -84,7 +84,7 @@ impl Sweeper {
                 Ok(Swept::Session) => (sessions, done) = (sessions + 1, done + 1),
                 Ok(Swept::Other) => done += 1,
                 // Not due yet within this second, or somebody else is at it: the next step will see.
-                Ok(Swept::NotYet) | Err(Error::Contended | Error::Overloaded) => {}
+                Ok(Swept::NotYet) | Err(Error::Contended | Error::Overloaded | Error::TenantNotFound) => {}
                 Err(Error::Integrity) => failure = self.damaged(index).await.or(failure),
                 Err(error) => failure = Some(error),
             }
@@ -157,6 +157,9 @@ impl Service {
         };
         if row == *tenant.row_key() {
             self.sweep_tenant(&tenant, index, now).await
+        } else if tenant.state() == TenantState::Destroyed {
+            // Nothing of it opens any more.
+            self.drop_index(Some(&tenant), index).await
         } else if keys::is_session(&row) {
             self.sweep_session(&tenant, &index, second, &row, now).await
         } else if keys::is_reencryption(&row) {
@@ -164,20 +167,6 @@ impl Service {
         } else {
             self.sweep_entry(&tenant, index, second, &row, now).await
         }
-    }
-
-    async fn tenant_of(&self, row: &Key) -> Result<Option<Arc<Tenant>>, Error> {
-        match row.tenant() {
-            Some(id) => self.tenant_with(id).await,
-            None => Ok(None),
-        }
-    }
-
-    /// The tenant of that id, if there is one.
-    pub(super) async fn tenant_with(&self, id: TenantId) -> Result<Option<Arc<Tenant>>, Error> {
-        let key = keys::tenant(id);
-        let [tenant] = self.read([key.clone()]).await?;
-        Ok(tenant.map(|row| self.keyring.open_tenant(&key, &row)).transpose()?)
     }
 
     /// Removes an index row that has nothing to say any more.
@@ -191,9 +180,12 @@ impl Service {
         Ok(Swept::Other)
     }
 
-    /// Does what is due with a tenant's key by now.
+    /// Does what is due with a tenant or its key by now.
     async fn sweep_tenant(&self, tenant: &Tenant, index: Key, now: Timestamp) -> Result<Swept, Error> {
-        if self.key_due(tenant, now).await? {
+        if tenant.state() == TenantState::Destroyed {
+            return self.reclaim_tenant(tenant, &index, now).await.map(|()| Swept::Other);
+        }
+        if self.tenant_due(tenant, now).await? || self.key_due(tenant, now).await? {
             return Ok(Swept::Other);
         }
         let (tenant, _) = self.fresh_tenant(tenant).await?;

@@ -1,7 +1,7 @@
-//! Tenants: found by name, created, suspended, resumed.
+//! Tenants: found by name, created, suspended, resumed. What destroys them is in [`destroy`](super::destroy).
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::answers::{AnswerKey, Slot};
 use super::attempt::{Attempt, until_won};
@@ -14,30 +14,60 @@ use crate::audit::Operation;
 use crate::auth::{ManageTenants, Permit};
 use crate::commit::Receipt;
 use crate::crypto::{ControlKey, Header, KeyId, Kind, Place, open, seal};
-use crate::keyring::Tenant;
-use crate::model::{Revision, TenantId, TenantName, TenantRef, TenantState};
+use crate::keyring::{Tenant, TenantChange};
+use crate::model::{Revision, TenantId, TenantName, TenantRef, TenantState, Timestamp};
 use crate::store::{Batch, Key, Row, RowExpect, ScanRange, Table, keys};
 use serde::{Deserialize, Serialize};
 
 /// Finds a tenant's row by its name. What it remembers never changes while the tenant lives: name, id and index key.
 #[derive(Default)]
-pub(super) struct TenantDirectory(Mutex<HashMap<TenantName, Arc<Tenant>>>);
+pub(super) struct TenantDirectory(Mutex<Directory>);
+
+#[derive(Default)]
+struct Directory {
+    tenants: HashMap<TenantName, Arc<Tenant>>,
+    /// How often something was forgotten: what was read before that may be of a tenant that is gone.
+    forgotten: u64,
+}
 
 impl TenantDirectory {
     fn known(&self, name: &TenantName) -> Option<Arc<Tenant>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(name).map(Arc::clone)
+        self.directory().tenants.get(name).map(Arc::clone)
     }
 
-    pub(super) fn learn(&self, tenant: &Arc<Tenant>) {
-        let mut tenants = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if tenants.len() >= TENANTS_IN_MEMORY {
-            tenants.clear();
+    fn forgotten(&self) -> u64 {
+        self.directory().forgotten
+    }
+
+    /// Remembers a tenant, unless something was forgotten since its rows were read.
+    fn learn(&self, tenant: &Arc<Tenant>, forgotten: u64) {
+        let mut directory = self.directory();
+        if directory.forgotten != forgotten {
+            return;
         }
-        tenants.insert(tenant.name().clone(), Arc::clone(tenant));
+        if directory.tenants.len() >= TENANTS_IN_MEMORY {
+            directory.tenants.clear();
+        }
+        directory.tenants.insert(tenant.name().clone(), Arc::clone(tenant));
+    }
+
+    /// Remembers what a tenant has become, if it is the one that is remembered under its name.
+    pub(super) fn renew(&self, tenant: &Arc<Tenant>) {
+        if let Some(known) = self.directory().tenants.get_mut(tenant.name())
+            && known.tenant_ref() == tenant.tenant_ref()
+        {
+            *known = Arc::clone(tenant);
+        }
     }
 
     pub(super) fn forget(&self, name: &TenantName) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(name);
+        let mut directory = self.directory();
+        directory.forgotten += 1;
+        directory.tenants.remove(name);
+    }
+
+    fn directory(&self) -> MutexGuard<'_, Directory> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -48,11 +78,11 @@ pub struct TenantDescription {
     pub name: String,
     /// Id.
     pub id: [u8; 16],
-    /// Whether it is suspended.
-    pub suspended: bool,
+    /// Whether its data may be used.
+    pub state: TenantState,
     /// When it was created, in milliseconds since 1970.
     pub created: u64,
-    /// Version of its primary key.
+    /// Version of its primary key; 0: it is destroyed.
     pub primary: u32,
     /// Epoch of its access log.
     pub audit_epoch: u32,
@@ -60,6 +90,8 @@ pub struct TenantDescription {
     pub rotation_every: u64,
     /// When next, in milliseconds since 1970.
     pub rotation_next: u64,
+    /// When it will be destroyed, or was, in milliseconds since 1970; 0: neither.
+    pub destroy_at: u64,
 }
 
 impl TenantDescription {
@@ -69,12 +101,42 @@ impl TenantDescription {
         Self {
             name: tenant.name().as_str().to_owned(),
             id: tenant.tenant_ref().id.0,
-            suspended: tenant.state() == TenantState::Suspended,
+            state: tenant.state(),
             created: tenant.created().as_millis(),
-            primary: tenant.primary().0,
+            primary: tenant.primary().map_or(0, |version| version.0),
             audit_epoch: tenant.audit_epoch(),
             rotation_every: u64::try_from(every).unwrap_or(u64::MAX),
             rotation_next: rotation.map_or(0, |rotation| rotation.next.as_millis()),
+            destroy_at: tenant.destroy_at().map_or(0, Timestamp::as_millis),
+        }
+    }
+}
+
+/// What can be done to a tenant and taken back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TenantVerb {
+    /// Its data may not be used.
+    Suspend,
+    /// Its data may be used again.
+    Resume,
+    /// It is not destroyed.
+    Undestroy,
+}
+
+impl TenantVerb {
+    const fn operation(self) -> Operation {
+        match self {
+            Self::Suspend => Operation::TenantSuspend,
+            Self::Resume => Operation::TenantResume,
+            Self::Undestroy => Operation::TenantCancel,
+        }
+    }
+
+    const fn change(self) -> TenantChange {
+        match self {
+            Self::Suspend => TenantChange::Suspend,
+            Self::Resume => TenantChange::Resume,
+            Self::Undestroy => TenantChange::Cancel,
         }
     }
 }
@@ -85,6 +147,7 @@ impl Service {
         if let Some(tenant) = self.tenants.known(name) {
             return Ok(tenant);
         }
+        let forgotten = self.tenants.forgotten();
         let directory = self.tenant_name_key(name);
         let [row] = self.read([directory.clone()]).await?;
         let key = keys::tenant(self.open_tenant_name(&directory, &row.ok_or(Error::TenantNotFound)?)?);
@@ -93,7 +156,7 @@ impl Service {
         if tenant.name() != name {
             return Err(Error::Integrity);
         }
-        self.tenants.learn(&tenant);
+        self.tenants.learn(&tenant, forgotten);
         Ok(tenant)
     }
 
@@ -102,14 +165,19 @@ impl Service {
         self.engine.multi_get(&keys).await?.try_into().map_err(|_| Error::Internal)
     }
 
-    fn tenant_name_key(&self, name: &TenantName) -> Key {
+    pub(super) fn tenant_name_key(&self, name: &TenantName) -> Key {
         keys::tenant_name(&self.keyring.system().index().blind(domain::TENANT, &[name.as_bytes()]))
     }
 
-    fn open_tenant_name(&self, key: &Key, row: &Row) -> Result<TenantId, Error> {
+    pub(super) fn open_tenant_name(&self, key: &Key, row: &Row) -> Result<TenantId, Error> {
         let [record] = row.exactly()?;
         let header = system_header(Kind::TenantName, row.revision()?);
-        let opened = open(self.keyring.system().control(), header, &self.system_place(key), record)?;
+        let opened = open(
+            self.keyring.system().control(),
+            header,
+            &self.place_within(TenantRef::SYSTEM, key),
+            record,
+        )?;
         let found: TenantNamePayload = payload::decode(opened.as_bytes())?;
         Ok(TenantId(found.id))
     }
@@ -120,10 +188,9 @@ impl Service {
         if self.root.may_make_keys() { Ok(()) } else { Err(Error::Unavailable) }
     }
 
-    /// The place of a record in a table of the server's own.
-    pub(super) fn system_place<'a>(&self, key: &'a Key) -> Place<'a> {
-        let store = self.keyring.store_id();
-        Place { store, tenant: TenantRef::SYSTEM, session: &[], key: key.within_tenant() }
+    /// The place of a record in a table of a tenant's, or of the server's own.
+    pub(super) fn place_within<'a>(&self, tenant: TenantRef, key: &'a Key) -> Place<'a> {
+        Place { store: self.keyring.store_id(), tenant, session: &[], key: key.within_tenant() }
     }
 
     /// The key under which answers to administrators are remembered.
@@ -194,7 +261,7 @@ impl Service {
         let (key, row, tenant) = self.keyring.create_tenant(name, self.clock.now())?;
         let plain = payload::encode(&TenantNamePayload { id: tenant.tenant_ref().id.0 })?;
         let header = system_header(Kind::TenantName, Revision::FIRST);
-        let place = self.system_place(&directory);
+        let place = self.place_within(TenantRef::SYSTEM, &directory);
         let record = seal(self.keyring.system().control(), header, &place, &plain, &*self.entropy)?;
         let description = TenantDescription::new(&tenant);
 
@@ -226,17 +293,35 @@ impl Service {
         attempt.close(outcome).await
     }
 
-    /// The tenant's row as it is now, whatever its state.
-    pub(super) async fn fresh_tenant(&self, known: &Tenant) -> Result<(Arc<Tenant>, Row), Error> {
-        let [row] = self.read([known.row_key().clone()]).await?;
-        let Some(row) = row else {
-            self.tenants.forget(known.name());
-            return Err(Error::TenantNotFound);
-        };
-        Ok((self.keyring.open_tenant(known.row_key(), &row)?, row))
+    /// The tenant that a row belongs to, as it is now, also when it is destroyed.
+    pub(super) async fn tenant_of(&self, row: &Key) -> Result<Option<Arc<Tenant>>, Error> {
+        match row.tenant() {
+            Some(id) => self.tenant_with(id).await,
+            None => Ok(None),
+        }
     }
 
-    /// Lists all tenants.
+    /// The tenant of that id, if there is one.
+    pub(super) async fn tenant_with(&self, id: TenantId) -> Result<Option<Arc<Tenant>>, Error> {
+        let key = keys::tenant(id);
+        let [tenant] = self.read([key.clone()]).await?;
+        Ok(tenant.map(|row| self.keyring.open_tenant(&key, &row)).transpose()?)
+    }
+
+    /// The tenant's row as it is now, whatever its state, while the tenant is not destroyed: its name is free then.
+    pub(super) async fn fresh_tenant(&self, known: &Tenant) -> Result<(Arc<Tenant>, Row), Error> {
+        let [row] = self.read([known.row_key().clone()]).await?;
+        if let Some(row) = row {
+            let tenant = self.keyring.open_tenant(known.row_key(), &row)?;
+            if tenant.state() != TenantState::Destroyed {
+                return Ok((tenant, row));
+            }
+        }
+        self.tenants.forget(known.name());
+        Err(Error::TenantNotFound)
+    }
+
+    /// Lists all tenants, those that are destroyed among them.
     ///
     /// # Errors
     /// [`Error::Invalid`] for a wrong page token.
@@ -279,42 +364,38 @@ impl Service {
         CursorScope { key, tenant: TenantRef::SYSTEM, field, request: request.to_vec() }
     }
 
-    /// Suspends or resumes a tenant. To do what is done already is no error.
+    /// Changes a tenant's state. To suspend or resume what is suspended or in use already is no error.
     ///
     /// # Errors
-    /// [`Error::TenantNotFound`].
-    pub async fn set_tenant_state(
+    /// [`Error::TenantNotFound`]; [`Error::TenantState`] when this is not for a tenant in its state.
+    pub async fn change_tenant(
         &self,
         permit: &Permit<ManageTenants>,
-        state: TenantState,
+        verb: TenantVerb,
         repeat: Option<Repeat>,
     ) -> Result<Answer<TenantDescription>, Failure> {
-        let operation = match state {
-            TenantState::Active => Operation::TenantResume,
-            TenantState::Suspended => Operation::TenantSuspend,
-        };
-        let (attempt, tenant) = self.attempt(permit, operation).await?;
+        let (attempt, tenant) = self.attempt(permit, verb.operation()).await?;
         let slot = self.system_slot(permit, repeat);
-        let outcome = until_won!(self.set_state_once(&attempt, &tenant, state, slot.as_ref()).await);
+        let outcome = until_won!(self.change_tenant_once(&attempt, &tenant, verb, slot.as_ref()).await);
         attempt.close(outcome).await
     }
 
-    async fn set_state_once(
+    async fn change_tenant_once(
         &self,
         attempt: &Attempt<'_>,
         tenant: &Tenant,
-        state: TenantState,
+        verb: TenantVerb,
         slot: Option<&Slot>,
     ) -> Result<(TenantDescription, Receipt), Error> {
         if let Some(given) = self.system_answer(slot).await? {
             return Ok((given, attempt.record().await?));
         }
         let (tenant, row) = self.fresh_tenant(tenant).await?;
-        let (mut batch, mut description) = (Batch::default(), TenantDescription::new(&tenant));
-        if tenant.state() != state {
-            let changed = self.keyring.set_tenant_state(&tenant, state, self.clock.now())?;
-            let (change, after) = self.tenant_change(&tenant, &row, changed)?;
-            (batch, description) = (change, TenantDescription::new(&after));
+        let changed = self.keyring.change_tenant(&tenant, verb.change(), self.clock.now())?;
+        let (mut batch, after) = self.tenant_change(&tenant, &row, changed)?;
+        let description = TenantDescription::new(&after);
+        if after.state() == tenant.state() {
+            batch = Batch::default();
         }
         if let Some(slot) = slot {
             slot.give(self, &self.system_answer_key(), &description, &mut batch)?;

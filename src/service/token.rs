@@ -215,7 +215,13 @@ impl Service {
         let control = self.keyring.system().control();
         let pointer = payload::encode(&TokenNamePayload { digest })?;
         let header = system_header(Kind::TokenName, Revision::FIRST);
-        let pointer = seal(control, header, &self.system_place(&directory), &pointer, &*self.entropy)?;
+        let pointer = seal(
+            control,
+            header,
+            &self.place_within(TenantRef::SYSTEM, &directory),
+            &pointer,
+            &*self.entropy,
+        )?;
         let row = self.seal_token(&key, Revision::FIRST, &token)?;
 
         let mut batch = Batch::default();
@@ -242,7 +248,8 @@ impl Service {
         let plain = payload::encode(token)?;
         let header = system_header(Kind::Token, revision);
         let control = self.keyring.system().control();
-        let record = seal(control, header, &self.system_place(key), &plain, &*self.entropy)?;
+        let record =
+            seal(control, header, &self.place_within(TenantRef::SYSTEM, key), &plain, &*self.entropy)?;
         Ok(Row::new(revision, &[&record]))
     }
 
@@ -316,7 +323,12 @@ impl Service {
         let pointer = pointer.ok_or(Error::TokenNotFound)?;
         let [record] = pointer.exactly()?;
         let header = system_header(Kind::TokenName, pointer.revision()?);
-        let opened = open(self.keyring.system().control(), header, &self.system_place(&directory), record)?;
+        let opened = open(
+            self.keyring.system().control(),
+            header,
+            &self.place_within(TenantRef::SYSTEM, &directory),
+            record,
+        )?;
         let TokenNamePayload { digest } = payload::decode(opened.as_bytes())?;
 
         let key = keys::token(&digest);

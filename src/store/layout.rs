@@ -289,6 +289,12 @@ pub mod keys {
         event.within_session().get(17..25).and_then(|number| number.try_into().ok()).map(u64::from_be_bytes)
     }
 
+    /// A tenant's latest jobs of all kinds.
+    #[must_use]
+    pub fn jobs(tenant: TenantId) -> Vec<u8> {
+        key(Table::Job, &[&tenant.0]).0
+    }
+
     /// A tenant's latest job of a kind.
     #[must_use]
     pub fn job(tenant: TenantId, kind: u8) -> Key {
@@ -312,6 +318,12 @@ pub mod keys {
     #[must_use]
     pub fn answer(period: u64, tenant: TenantId, request: &Blinded) -> Key {
         key(Table::Answer, &[&period.to_be_bytes(), &tenant.0, request])
+    }
+
+    /// A tenant's remembered answers that were given in `period`.
+    #[must_use]
+    pub fn tenant_answers(period: u64, tenant: TenantId) -> Vec<u8> {
+        key(Table::Answer, &[&period.to_be_bytes(), &tenant.0]).0
     }
 
     /// All remembered answers, and the key below which those of earlier periods lie.

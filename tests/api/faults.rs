@@ -3,12 +3,14 @@
 
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
+use std::sync::LazyLock;
 
+use data_encoding::HEXLOWER;
 use futures_util::future::LocalBoxFuture;
 use strongroom::crypto::Kind;
 use strongroom::model::limits::APPROVAL_TTL;
 use strongroom::proto::v1::{self, Scope};
-use strongroom::store::{Effect, Failure, Fault, Key, Operation, Row, Table};
+use strongroom::store::{Effect, Failure, Fault, Key, Operation, Row, Table, keys};
 use tonic::{Code, Response, Status};
 
 use crate::requests::{
@@ -47,6 +49,25 @@ impl Scene {
         }
         site.admin().destroy_kek(doomed(SCHEDULED)).await.unwrap();
         let approval = asked(site.control(Some(&other)), PENDING).await;
+        let other = site.approving(Some(&site.token(&[Scope::Root], &["*"]).await));
+        for asked in [
+            Refusal::of(&site.admin().rotate_root(v1::RotateRootRequest::default()).await.unwrap_err()),
+            Refusal::of(&site.admin().add_root_recipient(add_recipient()).await.unwrap_err()),
+        ] {
+            let approval_id = asked.details["approval_id"].clone();
+            other.clone().approve(v1::ApproveRequest { approval_id }).await.unwrap();
+        }
+        for name in [PARTING, DOOMED] {
+            let name = || name.to_owned();
+            let create = v1::CreateTenantRequest { name: name(), ..Default::default() };
+            site.admin().create_tenant(create).await.unwrap();
+            let suspend = v1::SuspendTenantRequest { name: name(), ..Default::default() };
+            site.admin().suspend_tenant(suspend).await.unwrap();
+        }
+        let destroy = v1::DestroyTenantRequest { name: DOOMED.to_owned(), ..Default::default() };
+        site.admin().destroy_tenant(destroy).await.unwrap();
+        // It is remembered from here on, like the others.
+        site.admin().get_tenant(v1::GetTenantRequest { name: DOOMED.to_owned() }).await.unwrap();
         let rewrap = v1::StartJobRequest { tenant: demo(), kind: REWRAP, ..Default::default() };
         site.admin().start_job(rewrap).await.unwrap();
         // Every use of the session renews it from here on, so that reads write as well.
@@ -71,10 +92,13 @@ impl Scene {
 
     /// How many events with the outcome `ok` each log has.
     async fn done(&self) -> usize {
+        let rows = self.site.world().rows().await;
+        let tenants = rows.iter().filter(|(key, _)| key.as_bytes()[0] == Table::Tenant as u8);
+        let uids = tenants.map(|(key, _)| format!("uid:{}", HEXLOWER.encode(&key.tenant().unwrap().0)));
         let mut done = 0;
-        for tenant in ["", "demo"] {
+        for log in uids.chain([String::new()]) {
             let filter = v1::AuditFilter { outcomes: vec!["ok".to_owned()], ..Default::default() };
-            let request = v1::SearchAuditRequest { filter: Some(filter), ..search(tenant) };
+            let request = v1::SearchAuditRequest { filter: Some(filter), ..search(&log) };
             let page = self.site.admin().search_audit(request).await.unwrap().into_inner();
             // Looking is an event, too.
             done += page.events.iter().filter(|event| !event.line.contains("aud.search")).count();
@@ -88,6 +112,12 @@ fn doomed(version: u32) -> v1::DestroyKekRequest {
 }
 
 /// Asks for a version to be destroyed; gives the approval that this takes.
+/// The same recovery key each time: another one would need another approval.
+fn add_recipient() -> v1::AddRootRecipientRequest {
+    static KEY: LazyLock<String> = LazyLock::new(recovery_key);
+    v1::AddRootRecipientRequest { public_key: KEY.clone(), request_id: new_id() }
+}
+
 async fn asked(mut who: Control, version: u32) -> String {
     let refusal = Refusal::of(&who.destroy_kek(doomed(version)).await.unwrap_err());
     assert_eq!(refusal.reason, "APPROVAL_REQUIRED");
@@ -144,6 +174,9 @@ fn token() -> v1::CreateTokenRequest {
     }
 }
 
+/// A tenant that is suspended, and one that is to be destroyed.
+const PARTING: &str = "parting";
+const DOOMED: &str = "doomed";
 /// Versions of the tenant's key beside the primary.
 const PENDING: u32 = 2;
 const SCHEDULED: u32 = 3;
@@ -203,6 +236,25 @@ const CALLS: &[(&str, Run)] = &[
     (
         "SuspendTenant",
         admin!(suspend_tenant, v1::SuspendTenantRequest { name: demo(), request_id: new_id() }),
+    ),
+    (
+        "DestroyTenant",
+        admin!(
+            destroy_tenant,
+            v1::DestroyTenantRequest {
+                name: PARTING.to_owned(),
+                request_id: new_id(),
+                grace: Some(seconds(0)),
+                ..Default::default()
+            }
+        ),
+    ),
+    (
+        "UndestroyTenant",
+        admin!(
+            undestroy_tenant,
+            v1::UndestroyTenantRequest { name: DOOMED.to_owned(), request_id: new_id() }
+        ),
     ),
     ("ListKeks", admin!(list_keks, v1::ListKeksRequest { tenant: demo(), ..Default::default() })),
     (
@@ -268,13 +320,7 @@ const CALLS: &[(&str, Run)] = &[
     ("GetRoot", admin!(get_root, v1::GetRootRequest {})),
     ("VerifyRoot", admin!(verify_root, v1::VerifyRootRequest {})),
     ("RotateRoot", admin!(rotate_root, v1::RotateRootRequest { dry_run: false, request_id: new_id() })),
-    (
-        "AddRootRecipient",
-        admin!(
-            add_root_recipient,
-            v1::AddRootRecipientRequest { public_key: recovery_key(), request_id: new_id() }
-        ),
-    ),
+    ("AddRootRecipient", admin!(add_root_recipient, add_recipient())),
     ("MigrateRoot", admin!(migrate_root, v1::MigrateRootRequest { dry_run: false, request_id: new_id() })),
     ("CreateToken", admin!(create_token, token())),
     ("ListTokens", admin!(list_tokens, v1::ListTokensRequest::default())),
@@ -477,6 +523,63 @@ async fn ended(site: &Site) -> (usize, usize) {
     let filter = Some(v1::AuditFilter { operations, outcomes: vec!["ok".to_owned()], ..Default::default() });
     let request = v1::SearchAuditRequest { filter, ..search("demo") };
     (tombstones, site.admin().search_audit(request).await.unwrap().into_inner().events.len())
+}
+
+/// Whether the tenants that were to be destroyed are, as their rows say, and as their logs say.
+async fn destroyed(site: &Site) -> (usize, usize) {
+    let (mut gone, mut events) = (0, 0);
+    for (key, row) in site.world().rows().await {
+        if key.as_bytes()[0] != Table::Tenant as u8 {
+            continue;
+        }
+        let state = site.world().keyring.open_tenant(&key, &row).unwrap().state();
+        gone += usize::from(state == strongroom::model::TenantState::Destroyed);
+        let operations = vec!["tenant.destroy".to_owned()];
+        let filter = v1::AuditFilter { operations, outcomes: vec!["ok".to_owned()], ..Default::default() };
+        let uid = format!("uid:{}", HEXLOWER.encode(&key.tenant().unwrap().0));
+        let request = v1::SearchAuditRequest { filter: Some(filter), ..search(&uid) };
+        events += site.admin().search_audit(request).await.unwrap().into_inner().events.len();
+    }
+    (gone, events)
+}
+
+#[tokio::test]
+async fn a_destruction_that_fails_anywhere_is_done_once_and_all_is_reclaimed_in_the_end() {
+    let effects = [
+        Effect::Fail(Failure::Io(ErrorKind::Other)),
+        Effect::FailAfter(Failure::Io(ErrorKind::Other)),
+        Effect::Fail(Failure::Full),
+        Effect::Fail(Failure::Corrupt),
+    ];
+    for operation in [Operation::MultiGet, Operation::Scan, Operation::Commit] {
+        for (number, effect) in (1..=8).flat_map(|number| effects.iter().map(move |effect| (number, effect)))
+        {
+            let Scene { site, .. } = Scene::new().await;
+            let suspend = v1::SuspendTenantRequest { name: demo(), ..Default::default() };
+            site.admin().suspend_tenant(suspend).await.unwrap();
+            let destroy = v1::DestroyTenantRequest { name: demo(), expect_sessions: 1, ..Default::default() };
+            site.admin().destroy_tenant(destroy).await.unwrap();
+            // Long enough for the destruction, and not for the session to end by itself.
+            site.world().clock.advance(std::time::Duration::from_secs(7 * 24 * 3600));
+            let engine = &site.world().engine;
+            let number = engine.calls(operation) + number;
+            engine.inject(Fault { operation, number: Some(number), effect: effect.clone() });
+            for _ in 0..6 {
+                soon(site.world().sweeper.step()).await.ok();
+            }
+            let site = site.reopened().await;
+            let (gone, events) = destroyed(&site).await;
+            assert_eq!(gone, events, "{operation:?} {number}");
+            site.world().sweep().await;
+            assert_eq!(destroyed(&site).await, (2, 2), "{operation:?} {number}");
+            let left = |(key, _): &(Key, Row)| {
+                let is_approval = |(_, row): (u64, Key)| row.as_bytes()[0] == Table::Approval as u8;
+                [Table::Session as u8, Table::Job as u8, Table::Expiry as u8].contains(&key.as_bytes()[0])
+                    && !keys::expiring(key).is_some_and(is_approval)
+            };
+            assert!(!site.world().rows().await.iter().any(left), "{operation:?} {number}");
+        }
+    }
 }
 
 #[tokio::test]

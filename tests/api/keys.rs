@@ -211,7 +211,7 @@ async fn a_version_in_use_is_destroyed_only_by_who_knows_what_dies() {
         assert_eq!(refusal.details, [("sessions".to_owned(), "3".to_owned())].into());
     }
     let request = v1::DestroyKekRequest { dry_run: true, ..destroy(&site, 1) };
-    let said = site.answered(site.admin().destroy_kek(request).await, "key.schedule").await;
+    let said = site.answered(site.admin().destroy_kek(request).await, "key.census").await;
     let scheduled = i32::from(KekState::DestroyScheduled);
     assert_eq!((said.sessions, said.kek.unwrap().state), (3, scheduled));
     assert_eq!(state(&site, 1).await, "ENABLED", "a dry run changes nothing");

@@ -123,6 +123,13 @@ const ADMIN: &[(&str, &str, bool, Admin)] = &[
         false,
         admin!(resume_tenant, |name| v1::ResumeTenantRequest { name, ..Default::default() }),
     ),
+    ("DestroyTenant", "tenants", false, admin!(destroy_tenant, |_| v1::DestroyTenantRequest::default())),
+    (
+        "UndestroyTenant",
+        "tenants",
+        false,
+        admin!(undestroy_tenant, |name| v1::UndestroyTenantRequest { name, ..Default::default() }),
+    ),
     (
         "ListKeks",
         "keys",

@@ -164,6 +164,20 @@ async fn administrators_requests_are_done_once() {
         v1::RotateSessionKeyRequest { tenant: site.tenant.clone(), session_id: one, ..Default::default() };
     let other = |other: &mut v1::RotateSessionKeyRequest| other.session_id = two.clone();
     repeats!(site.admin(), rotate_session_key, request, other);
+    let other = |other: &mut v1::SuspendTenantRequest| other.name = site.tenant.clone();
+    let request = v1::SuspendTenantRequest { name: name.clone(), ..Default::default() };
+    repeats!(site.admin(), suspend_tenant, request, other);
+    let request = v1::DestroyTenantRequest { name: name.clone(), ..Default::default() };
+    let other = |other: &mut v1::DestroyTenantRequest| other.expect_sessions = 1;
+    let (destroy, _) = repeats!(site.admin(), destroy_tenant, request, other);
+    let request = v1::UndestroyTenantRequest { name: name.clone(), ..Default::default() };
+    let other = |other: &mut v1::UndestroyTenantRequest| other.name = site.tenant.clone();
+    repeats!(site.admin(), undestroy_tenant, request, other);
+    // A late repetition of the destruction destroys nothing.
+    answered(site.admin().destroy_tenant(destroy).await);
+    let get = v1::GetTenantRequest { name: name.clone() };
+    let tenant = answered(site.admin().get_tenant(get).await).0.tenant.unwrap();
+    assert_eq!(tenant.state, i32::from(v1::TenantState::Suspended));
 
     let request = v1::CreateTokenRequest {
         name: format!("{name}-token"),

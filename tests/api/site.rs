@@ -227,8 +227,9 @@ impl Site {
     /// The event at a place, found by a search.
     pub async fn event(&self, stamp: &Stamp) -> Value {
         const SYSTEM: &str = "sr1/00000000000000000000000000000000/";
-        let tenant = if stamp.log.starts_with(SYSTEM) { "" } else { &self.tenant };
-        let mut request = requests::search(tenant);
+        let id = stamp.log.split('/').nth(1).unwrap();
+        let tenant = if stamp.log.starts_with(SYSTEM) { String::new() } else { format!("uid:{id}") };
+        let mut request = requests::search(&tenant);
         request.order = v1::AuditOrder::NewestFirst.into();
         loop {
             let (page, _) = answered(self.admin().search_audit(request.clone()).await);

@@ -24,4 +24,5 @@ mod keys;
 mod nouns;
 mod profile;
 mod runbooks;
+mod tenants;
 mod tour;

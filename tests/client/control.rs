@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use futures_util::{StreamExt, TryStreamExt};
 use strongroom::client::{
-    Admin, AuditSearch, AuditTail, ClientError, DestroyKek, ErrorReason, JobKind, JobState, JobWatch,
-    KekState, KekUse, NewToken, Retries, Scope, TenantState, Timestamp,
+    Admin, AuditSearch, AuditTail, ClientError, Destroy, ErrorReason, JobKind, JobState, JobWatch, KekState,
+    KekUse, NewToken, Retries, Scope, TenantState, Timestamp,
 };
 use strongroom::proto::v1;
 use strongroom::proto::v1::admin_service_server::AdminService;
@@ -131,6 +131,25 @@ impl AdminService for Control {
     ) -> Result<Response<v1::ResumeTenantResponse>, Status> {
         let tenant = tenant(&request.get_ref().name, v1::TenantState::Active);
         Ok(Response::new(v1::ResumeTenantResponse { tenant }))
+    }
+
+    async fn destroy_tenant(
+        &self,
+        _: Request<v1::DestroyTenantRequest>,
+    ) -> Result<Response<v1::DestroyTenantResponse>, Status> {
+        // It is to be destroyed, and nothing says when.
+        let tenant = tenant("demo", v1::TenantState::DestroyScheduled);
+        Ok(Response::new(v1::DestroyTenantResponse { tenant, sessions: 1 }))
+    }
+
+    async fn undestroy_tenant(
+        &self,
+        _: Request<v1::UndestroyTenantRequest>,
+    ) -> Result<Response<v1::UndestroyTenantResponse>, Status> {
+        // What was scheduled once has no time any more.
+        let tenant = tenant("demo", v1::TenantState::Suspended);
+        let tenant = tenant.map(|tenant| v1::Tenant { destroy_time: WHEN, ..tenant });
+        Ok(Response::new(v1::UndestroyTenantResponse { tenant }))
     }
 
     async fn set_kek_rotation(
@@ -405,11 +424,11 @@ async fn tenants_and_keys_are_read_with_their_states() {
 #[tokio::test]
 async fn a_destruction_goes_out_as_it_was_asked_for() {
     let fake = Fake::start().await;
-    let destroy = DestroyKek { grace: Some(Duration::from_secs(86_400)), expect_sessions: 4, dry_run: true };
+    let destroy = Destroy { grace: Some(Duration::from_secs(86_400)), expect_sessions: 4, dry_run: true };
     let done = admin(&fake).destroy_kek("demo", 7, destroy).await.unwrap();
     assert_eq!((done.kek.version, done.sessions), (7, 4));
     assert_eq!(done.kek.destroy_time, Some(Timestamp::from_millis(1_790_000_000_000)));
-    admin(&fake).destroy_kek("demo", 7, DestroyKek::default()).await.unwrap();
+    admin(&fake).destroy_kek("demo", 7, Destroy::default()).await.unwrap();
     let sent = fake.control.0.destroyed.lock().unwrap().clone();
     let asked =
         |at: usize| (sent[at].grace.map(|grace| grace.seconds), sent[at].expect_sessions, sent[at].dry_run);
@@ -427,6 +446,8 @@ async fn a_version_that_makes_no_sense_is_malformed() {
     assert_eq!(what(admin.enable_kek("demo", 1).await.unwrap_err()), "key");
     assert_eq!(what(admin.disable_kek("demo", 1).await.unwrap_err()), "key state");
     assert_eq!(admin.cancel_kek_destruction("demo", 1).await.unwrap().destroy_time, None);
+    assert_eq!(what(admin.destroy_tenant("demo", Destroy::default()).await.unwrap_err()), "time");
+    assert_eq!(admin.undestroy_tenant("demo").await.unwrap().destroy_time, None);
 }
 
 #[tokio::test]

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use futures_util::TryStreamExt as _;
 use strongroom::client::{
-    CreateSession, DestroyKek, ErrorReason, JobKind, JobState, JobWatch, KekUse, SessionHandle, View,
+    CreateSession, Destroy, ErrorReason, JobKind, JobState, JobWatch, KekUse, SessionHandle, View,
 };
 
 use crate::support::{Daemon, Login};
@@ -56,7 +56,7 @@ async fn a_rewrap_watched_to_its_end_leaves_nothing_under_the_old_version() {
     assert_eq!(pairs(&admin.count_kek_use(NAME).await.unwrap()), [(1, 0), (2, 20)]);
 
     // So the old version can go, without a word about sessions, and everything still opens.
-    let now = DestroyKek { grace: Some(Duration::ZERO), ..DestroyKek::default() };
+    let now = Destroy { grace: Some(Duration::ZERO), ..Destroy::default() };
     admin.destroy_kek(NAME, 1, now).await.unwrap();
     for (number, session) in sessions.iter().enumerate() {
         assert_eq!(look(session).await, number.to_string().into_bytes());

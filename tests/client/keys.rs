@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use futures_util::TryStreamExt as _;
 use strongroom::client::{
-    Admin, ClientError, CreateSession, DestroyKek, ErrorReason, KekState, KekUse, NewToken, Scope,
-    SessionHandle, Tenant, View,
+    Admin, AuditSearch, ClientError, CreateSession, Destroy, ErrorReason, KekState, KekUse, NewToken, Scope,
+    SessionHandle, Tenant, TenantState, View,
 };
 
 use crate::support::{Daemon, Login};
@@ -104,10 +104,10 @@ async fn a_disabled_version_refuses_what_it_wrapped_until_it_is_enabled() {
 async fn the_primary_is_neither_disabled_nor_destroyed() {
     let site = Site::new("primary").await;
     let (admin, name) = (&site.admin, site.name);
-    let now = DestroyKek { grace: Some(Duration::ZERO), ..DestroyKek::default() };
-    let dry = DestroyKek { dry_run: true, ..DestroyKek::default() };
+    let now = Destroy { grace: Some(Duration::ZERO), ..Destroy::default() };
+    let dry = Destroy { dry_run: true, ..Destroy::default() };
     assert_eq!(refusal(admin.disable_kek(name, 1).await, "state"), in_state("primary"));
-    for destroy in [DestroyKek::default(), now, dry] {
+    for destroy in [Destroy::default(), now, dry] {
         let refused = admin.destroy_kek(name, 1, destroy).await;
         assert_eq!(refusal(refused, "state"), in_state("primary"), "{destroy:?}");
     }
@@ -121,19 +121,17 @@ async fn a_version_in_use_is_destroyed_only_with_the_exact_number_of_its_session
     let sessions = [site.session().await, site.session().await];
     admin.rotate_kek(name).await.unwrap();
     for expect_sessions in [0, 1, 3] {
-        let refused =
-            admin.destroy_kek(name, 1, DestroyKek { expect_sessions, ..DestroyKek::default() }).await;
+        let refused = admin.destroy_kek(name, 1, Destroy { expect_sessions, ..Destroy::default() }).await;
         assert_eq!(refusal(refused, "sessions"), (ErrorReason::KeyInUse, "2".to_owned()));
     }
     assert_eq!(site.states().await, [KekState::Enabled, KekState::Primary]);
     assert_eq!(look(&sessions[0]).await, Ok(b"value".to_vec()));
 
-    let plan =
-        admin.destroy_kek(name, 1, DestroyKek { dry_run: true, ..DestroyKek::default() }).await.unwrap();
+    let plan = admin.destroy_kek(name, 1, Destroy { dry_run: true, ..Destroy::default() }).await.unwrap();
     assert_eq!((plan.kek.state, plan.sessions), (KekState::DestroyScheduled, 2));
     assert_eq!(site.states().await, [KekState::Enabled, KekState::Primary]);
 
-    let now = DestroyKek { grace: Some(Duration::ZERO), expect_sessions: 2, dry_run: false };
+    let now = Destroy { grace: Some(Duration::ZERO), expect_sessions: 2, dry_run: false };
     let done = admin.destroy_kek(name, 1, now).await.unwrap();
     assert_eq!((done.kek.state, done.kek.destroy_time, done.sessions), (KekState::Destroyed, None, 2));
     for session in &sessions {
@@ -152,7 +150,7 @@ async fn a_destruction_is_taken_back_within_its_grace() {
     assert_eq!(refusal(admin.cancel_kek_destruction(name, 1).await, "state"), in_state("enabled"));
     let day = Duration::from_secs(86_400);
     for (grace, span) in [(None, 7 * day), (Some(day), day), (Some(90 * day), 90 * day)] {
-        let destroy = DestroyKek { grace, expect_sessions: 1, dry_run: false };
+        let destroy = Destroy { grace, expect_sessions: 1, dry_run: false };
         let done = admin.destroy_kek(name, 1, destroy).await.unwrap();
         assert_eq!((done.kek.state, done.sessions), (KekState::DestroyScheduled, 1));
         let left = done.kek.destroy_time.unwrap().as_millis() - done.kek.state_time.as_millis();
@@ -178,7 +176,7 @@ async fn a_grace_outside_of_its_bounds_is_refused_and_a_tiny_one_is_not_none() {
     let day = Duration::from_secs(86_400);
     let millisecond = Duration::from_millis(1);
     for grace in [Duration::from_nanos(1), millisecond, day - millisecond, 90 * day + millisecond] {
-        let destroy = DestroyKek { grace: Some(grace), ..DestroyKek::default() };
+        let destroy = Destroy { grace: Some(grace), ..Destroy::default() };
         let refused = admin.destroy_kek(name, 1, destroy).await;
         assert_eq!(refusal(refused, "").0, ErrorReason::InvalidField, "{grace:?}");
     }
@@ -197,7 +195,7 @@ async fn a_version_or_tenant_that_does_not_exist_is_not_found() {
             refusal(admin.promote_kek(tenant, version).await, ""),
             refusal(admin.enable_kek(tenant, version).await, ""),
             refusal(admin.disable_kek(tenant, version).await, ""),
-            refusal(admin.destroy_kek(tenant, version, DestroyKek::default()).await, ""),
+            refusal(admin.destroy_kek(tenant, version, Destroy::default()).await, ""),
             refusal(admin.cancel_kek_destruction(tenant, version).await, ""),
         ];
         assert!(refused.iter().all(|(found, _)| *found == reason), "{refused:?}");
@@ -210,14 +208,14 @@ async fn a_version_or_tenant_that_does_not_exist_is_not_found() {
 async fn a_destruction_needs_scopes_of_its_own() {
     let site = Site::new("scopes").await;
     site.admin.rotate_kek(site.name).await.unwrap();
-    let now = DestroyKek { grace: Some(Duration::ZERO), ..DestroyKek::default() };
+    let now = Destroy { grace: Some(Duration::ZERO), ..Destroy::default() };
     let keeper = site.admin_with(&[Scope::Keys]).await;
-    let refused = keeper.destroy_kek(site.name, 1, DestroyKek::default()).await;
+    let refused = keeper.destroy_kek(site.name, 1, Destroy::default()).await;
     assert_eq!(refusal(refused, "").0, ErrorReason::PermissionDenied);
     let destroyer = site.admin_with(&[Scope::Keys, Scope::KeysDestroy]).await;
     let refused = destroyer.destroy_kek(site.name, 1, now).await;
     assert_eq!(refusal(refused, "").0, ErrorReason::PermissionDenied);
-    destroyer.destroy_kek(site.name, 1, DestroyKek::default()).await.unwrap();
+    destroyer.destroy_kek(site.name, 1, Destroy::default()).await.unwrap();
     assert_eq!(site.states().await, [KekState::DestroyScheduled, KekState::Primary]);
     let at_once = site.admin_with(&[Scope::Keys, Scope::KeysDestroy, Scope::KeysDestroyNow]).await;
     at_once.destroy_kek(site.name, 1, now).await.unwrap();
@@ -236,4 +234,38 @@ async fn a_key_is_set_to_rotate_by_itself_and_not_to() {
     assert_eq!(refusal(refused, "").0, ErrorReason::InvalidField);
     let off = site.admin.set_kek_rotation(site.name, None).await.unwrap();
     assert_eq!(off.rotation, None);
+}
+
+#[tokio::test]
+async fn a_suspended_tenant_is_destroyed_and_had_back_until_it_is_gone() {
+    let site = Site::new("parting").await;
+    let (admin, name) = (&site.admin, site.name);
+    let session = site.session().await;
+    let state = |state: &str| (ErrorReason::TenantState, state.to_owned());
+    let with = Destroy { expect_sessions: 1, ..Destroy::default() };
+    assert_eq!(refusal(admin.destroy_tenant(name, with).await, "state"), state("active"));
+    assert_eq!(refusal(admin.undestroy_tenant(name).await, "state"), state("active"));
+    admin.suspend_tenant(name).await.unwrap();
+    let refused = refusal(admin.destroy_tenant(name, Destroy::default()).await, "sessions");
+    assert_eq!(refused, (ErrorReason::TenantInUse, "1".to_owned()));
+    let plan = admin.destroy_tenant(name, Destroy { dry_run: true, ..Destroy::default() }).await.unwrap();
+    assert_eq!((plan.tenant.state, plan.sessions), (TenantState::DestroyScheduled, 1));
+
+    let doomed = admin.destroy_tenant(name, with).await.unwrap().into_inner().tenant;
+    assert!(doomed.state == TenantState::DestroyScheduled && doomed.destroy_time.is_some());
+    assert_eq!(admin.describe_tenant(name).await.unwrap().into_inner(), doomed);
+    assert_eq!(look(&session).await, Err(ErrorReason::TenantSuspended));
+    assert_eq!(refusal(admin.rotate_kek(name).await, "state"), state("destroy-scheduled"));
+    let back = admin.undestroy_tenant(name).await.unwrap();
+    assert_eq!((back.state, back.destroy_time), (TenantState::Suspended, None));
+
+    let now = Destroy { grace: Some(Duration::ZERO), ..with };
+    let gone = admin.destroy_tenant(name, now).await.unwrap().into_inner().tenant;
+    assert_eq!((gone.state, gone.primary_kek_version), (TenantState::Destroyed, 0));
+    assert_eq!(look(&session).await, Err(ErrorReason::TenantNotFound));
+    let listed: Vec<_> = admin.tenants().try_collect().await.unwrap();
+    assert!(listed.contains(&gone));
+    let search = AuditSearch { tenant: Some(format!("uid:{}", gone.uid)), ..AuditSearch::default() };
+    let events: Vec<_> = admin.search_audit(search).try_collect().await.unwrap();
+    assert!(events.iter().any(|event| event.line.contains("tenant.destroy")));
 }

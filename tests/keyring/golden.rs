@@ -1,41 +1,50 @@
-//! What format version 1 stored. The files in `tests/golden/keyring-v1` are never edited: a program that cannot open them
-//! cannot open the stores of its users.
+//! What format version 1 stored, with each version of a tenant's description. The files in `tests/golden` are never edited: a
+//! program that cannot open them cannot open the stores of its users.
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use data_encoding::HEXLOWER;
 use strongroom::crypto::{Header, Kind, Place, open, recovery, seal};
-use strongroom::keyring::{KeyFile, Keyring, SessionKeys, Tenant};
-use strongroom::model::{KekState, KekVersion, Revision, StoreId, TenantName, TenantState, Timestamp};
+use strongroom::keyring::{KekChange, KeyFile, Keyring, SessionKeys, Tenant, TenantChange};
+use strongroom::model::{
+    Duration, KekState, KekVersion, Revision, StoreId, TenantName, TenantState, Timestamp,
+};
 use strongroom::store::{Key, MemoryEngine, Row, RowExpect, ScanRange, StorageEngine, keys};
 
 use super::{NOW, entropy, put};
 
 const TENANT: &str = "golden";
 const LATER: Timestamp = Timestamp::from_millis(1_790_000_100_000);
+const EVERY: Duration = Duration::from_secs(30 * 24 * 3600);
 const BODY: &[u8] = b"a body that was sealed under format version 1";
 
-fn files() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/keyring-v1")
+/// By the version of the tenant's description.
+const V1: &str = "keyring-v1";
+const V2: &str = "keyring-v2";
+const V3: &str = "keyring-v3";
+
+fn files(version: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(version)
 }
 
-fn text(name: &str) -> String {
-    std::fs::read_to_string(files().join(name)).unwrap()
+fn text(version: &str, name: &str) -> String {
+    std::fs::read_to_string(files(version).join(name)).unwrap()
 }
 
 /// The checked-out file is readable by others, as it may be: nothing but this test depends on it.
-fn key_file() -> KeyFile {
+fn key_file(version: &str) -> KeyFile {
     let home = tempfile::tempdir().unwrap();
     let path = home.path().join("root.key");
-    std::fs::write(&path, text("root.key")).unwrap();
+    std::fs::write(&path, text(version, "root.key")).unwrap();
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
     KeyFile::open(&path, entropy()).unwrap()
 }
 
-async fn stored() -> MemoryEngine {
+async fn stored(version: &str) -> MemoryEngine {
     let engine = MemoryEngine::new();
-    for line in text("rows.txt").lines().filter(|line| !line.starts_with('#')) {
+    for line in text(version, "rows.txt").lines().filter(|line| !line.starts_with('#')) {
         let (key, row) = line.split_once(' ').unwrap();
         let key = Key::from_stored(HEXLOWER.decode(key.as_bytes()).unwrap());
         let row = Row::from_stored(HEXLOWER.decode(row.as_bytes()).unwrap().into());
@@ -82,27 +91,104 @@ async fn check(keyring: &Keyring, engine: &MemoryEngine) {
 
 #[tokio::test]
 async fn what_version_1_stored_opens_with_its_keyring_file() {
-    let engine = stored().await;
-    let keyring = super::open(&engine, &key_file()).await.unwrap();
+    let engine = stored(V1).await;
+    let keyring = super::open(&engine, &key_file(V1)).await.unwrap();
     check(&keyring, &engine).await;
 }
 
 #[tokio::test]
 async fn what_version_1_stored_opens_with_its_recovery_key() {
-    let engine = stored().await;
-    let key = recovery::read_private(&text("recovery.key")).unwrap();
+    let engine = stored(V1).await;
+    let key = recovery::read_private(&text(V1, "recovery.key")).unwrap();
     let keyring = Keyring::recover(&engine, &key, entropy()).await.unwrap();
     check(&keyring, &engine).await;
+}
+
+/// The tenants of a store, by name.
+async fn tenants(version: &str) -> Vec<Arc<Tenant>> {
+    let engine = stored(version).await;
+    let keyring = super::open(&engine, &key_file(version)).await.unwrap();
+    let rows = engine.scan(ScanRange::prefix([b'T']), 10).await.unwrap();
+    let mut tenants: Vec<_> = rows.iter().map(|(key, row)| keyring.open_tenant(key, row).unwrap()).collect();
+    tenants.sort_by_key(|tenant| tenant.name().as_str().to_owned());
+    tenants
+}
+
+/// What versions 2 and 3 say of a tenant that stays: a key that is rotated by itself, with a version that will be destroyed.
+fn check_staying(tenant: &Tenant) {
+    assert_eq!((tenant.name().as_str(), tenant.state()), (TENANT, TenantState::Suspended));
+    assert_eq!((tenant.primary(), tenant.destroy_at()), (Some(KekVersion(2)), None));
+    let rotation = tenant.rotation().unwrap();
+    assert_eq!((rotation.every, rotation.next), (EVERY, NOW.after(EVERY)));
+    let keks: Vec<_> = tenant.keks().iter().map(|of| (of.state, of.destroy_at)).collect();
+    assert_eq!(keks, [(KekState::DestroyScheduled, Some(LATER)), (KekState::Primary, None)]);
+}
+
+#[tokio::test]
+async fn what_was_stored_with_the_second_version_of_descriptions_opens() {
+    let [staying] = &tenants(V2).await[..] else { panic!("one tenant") };
+    check_staying(staying);
+}
+
+#[tokio::test]
+async fn what_was_stored_with_the_third_version_of_descriptions_opens() {
+    let [gone, doomed, staying] = &tenants(V3).await[..] else { panic!("three tenants") };
+    check_staying(staying);
+    assert_eq!((doomed.name().as_str(), doomed.state()), ("doomed", TenantState::DestroyScheduled));
+    assert_eq!((doomed.destroy_at(), doomed.primary()), (Some(LATER), Some(KekVersion(1))));
+    assert_eq!((gone.name().as_str(), gone.state()), ("destroyed", TenantState::Destroyed));
+    assert_eq!(
+        (gone.destroy_at(), gone.primary(), gone.keks()[0].state),
+        (Some(LATER), None, KekState::Destroyed)
+    );
+}
+
+/// The row of the tenant that stays.
+fn staying(keyring: &Keyring) -> (Key, Row) {
+    let (key, _, tenant) = keyring.create_tenant(&TenantName::new(TENANT).unwrap(), NOW).unwrap();
+    let rotated = keyring.open_tenant(&key, &keyring.add_kek(&tenant, true, NOW).unwrap().0).unwrap();
+    let schedule = KekChange::Schedule(LATER);
+    let row = keyring.change_kek(&rotated, KekVersion(1), schedule, NOW).unwrap();
+    let row = keyring.set_rotation(&keyring.open_tenant(&key, &row).unwrap(), Some(EVERY), NOW).unwrap();
+    let tenant = keyring.open_tenant(&key, &row).unwrap();
+    (key, keyring.change_tenant(&tenant, TenantChange::Suspend, LATER).unwrap())
+}
+
+/// The row of a suspended tenant after this.
+fn after(keyring: &Keyring, name: &str, change: TenantChange) -> (Key, Row) {
+    let (key, _, tenant) = keyring.create_tenant(&TenantName::new(name).unwrap(), NOW).unwrap();
+    let row = keyring.change_tenant(&tenant, TenantChange::Suspend, NOW).unwrap();
+    let row = keyring.change_tenant(&keyring.open_tenant(&key, &row).unwrap(), change, LATER).unwrap();
+    (key, row)
+}
+
+/// Made the files of the third version once, and without the last two tenants those of the second.
+#[tokio::test]
+#[ignore = "writes the files, where there are none"]
+async fn write_tenants() {
+    assert!(!files(V3).exists(), "golden files are never edited");
+    std::fs::create_dir(files(V3)).unwrap();
+    let provider = KeyFile::create(&files(V3).join("root.key"), entropy()).unwrap();
+    let engine = MemoryEngine::new();
+    let keyring = Keyring::open(&engine, &provider, &[], entropy(), NOW).await.unwrap();
+    for (key, row) in [
+        staying(&keyring),
+        after(&keyring, "doomed", TenantChange::Schedule(LATER)),
+        after(&keyring, "destroyed", TenantChange::Destroy),
+    ] {
+        put(&engine, &key, row, RowExpect::Absent).await;
+    }
+    write_rows(V3, &engine).await;
 }
 
 /// Made the files once. A new format version gets a directory of its own.
 #[tokio::test]
 #[ignore = "writes the files, where there are none"]
 async fn write() {
-    assert!(!files().join("rows.txt").exists(), "golden files are never edited");
-    let provider = KeyFile::create(&files().join("root.key"), entropy()).unwrap();
+    assert!(!files(V1).join("rows.txt").exists(), "golden files are never edited");
+    let provider = KeyFile::create(&files(V1).join("root.key"), entropy()).unwrap();
     let private = recovery::generate(&strongroom::env::SystemEntropy::new()).unwrap();
-    std::fs::write(files().join("recovery.key"), recovery::write_private(&private).as_bytes()).unwrap();
+    std::fs::write(files(V1).join("recovery.key"), recovery::write_private(&private).as_bytes()).unwrap();
     let engine = MemoryEngine::new();
     let keyring = Keyring::open(&engine, &provider, &[private.public()], entropy(), NOW).await.unwrap();
 
@@ -116,12 +202,16 @@ async fn write() {
     put(&engine, &session, row, RowExpect::Absent).await;
 
     let rotated = keyring.open_tenant(&key, &keyring.add_kek(&tenant, true, NOW).unwrap().0).unwrap();
-    let suspended = keyring.set_tenant_state(&rotated, TenantState::Suspended, LATER).unwrap();
+    let suspended = keyring.change_tenant(&rotated, TenantChange::Suspend, LATER).unwrap();
     put(&engine, &key, suspended, RowExpect::Absent).await;
 
+    write_rows(V1, &engine).await;
+}
+
+async fn write_rows(version: &str, engine: &MemoryEngine) {
     let mut lines = String::from("# row key, row\n");
     for (key, row) in engine.scan(ScanRange::prefix([]), 100).await.unwrap() {
         lines += &format!("{} {}\n", HEXLOWER.encode(key.as_bytes()), HEXLOWER.encode(row.as_bytes()));
     }
-    std::fs::write(files().join("rows.txt"), lines).unwrap();
+    std::fs::write(files(version).join("rows.txt"), lines).unwrap();
 }

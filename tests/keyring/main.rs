@@ -69,7 +69,7 @@ async fn after_a_restart_everything_is_found_and_an_old_session_opens_after_a_ro
 
     let recovered = Keyring::recover(&engine, &recovery_key, entropy()).await.unwrap();
     let tenant = recovered.open_tenant(&key, &read(&engine, &key).await).unwrap();
-    assert_eq!((tenant.primary(), tenant.keks().len()), (KekVersion(2), 2));
+    assert_eq!((tenant.primary(), tenant.keks().len()), (Some(KekVersion(2)), 2));
     let (body, sensitive) = (wrapped.body.as_bytes(), Some(wrapped.sensitive.as_bytes()));
     let keys = recovered.open_session_keys(&tenant, &session, body, sensitive).unwrap();
     assert_eq!(keys.body_id(), wrapped.keys.body_id());

@@ -64,6 +64,22 @@ async fn changed(inside: &Inside, live: &Live) {
 }
 
 #[tokio::test]
+async fn the_keys_of_a_destroyed_tenants_sessions_are_forgotten_although_the_caller_hung_up() {
+    let inside = Inside::open().await;
+    let live = live(&inside).await;
+    let mut control = inside.control(Login::Admin);
+    let name = || "demo".to_owned();
+    let suspend = v1::SuspendTenantRequest { name: name(), ..Default::default() };
+    answered(control.suspend_tenant(suspend).await);
+    assert!(is_remembered(&inside, &live));
+    let grace = Some(prost_types::Duration::default());
+    let destroy = v1::DestroyTenantRequest { name: name(), grace, expect_sessions: 1, ..Default::default() };
+    hang_up(&inside, control.destroy_tenant(destroy)).await;
+    inside.committer.shutdown().await;
+    assert!(!is_remembered(&inside, &live));
+}
+
+#[tokio::test]
 async fn the_keys_of_a_session_in_use_are_remembered() {
     let inside = Inside::open().await;
     let live = live(&inside).await;

@@ -298,6 +298,10 @@ impl<'a> Planting<'a> {
         self.keys(&name).await;
         let suspend = v1::SuspendTenantRequest { name: name.clone(), ..Default::default() };
         self.good::<v1::SuspendTenantResponse>("SuspendTenant", suspend).await;
+        let destroy = v1::DestroyTenantRequest { name: name.clone(), ..Default::default() };
+        self.good::<v1::DestroyTenantResponse>("DestroyTenant", destroy).await;
+        let undestroy = v1::UndestroyTenantRequest { name: name.clone(), ..Default::default() };
+        self.good::<v1::UndestroyTenantResponse>("UndestroyTenant", undestroy).await;
         let resume = v1::ResumeTenantRequest { name, ..Default::default() };
         self.good::<v1::ResumeTenantResponse>("ResumeTenant", resume).await;
     }

@@ -18,13 +18,13 @@ pub(super) async fn search(
     let call = Call::begin(service, &request, Operation::AuditSearch)?;
     let message = request.into_inner();
     let outcome = async {
-        let permit = call.permit_log(&message.tenant).await?;
+        let (permit, uid) = call.permit_log(&message.tenant).await?;
         let query = AuditQuery {
             filter: parse::filter(message.filter)?,
             order: parse::order(message.order)?,
             page: parse::page(message.page_size, message.page_token),
         };
-        let answer = service.search_audit(&permit, &query).await?;
+        let answer = service.search_audit(&permit, uid, &query).await?;
         Ok(answer.map(|page| {
             let events = page.lines.into_iter().map(|line| convert::audit_event(&page.log, line));
             v1::SearchAuditResponse { events: events.collect(), next_page_token: page.next }
@@ -42,11 +42,11 @@ pub(super) async fn tail(
     let extensions = request.extensions().clone();
     let message = request.into_inner();
     let prepared = async {
-        let permit = call.permit_log(&message.tenant).await?;
+        let (permit, uid) = call.permit_log(&message.tenant).await?;
         let filter = parse::filter(message.filter)?;
         let pace = Pace::new(message.follow, parse::follow(message.max_duration)?, &call, &extensions);
         let backlog = usize::try_from(message.backlog).unwrap_or(usize::MAX);
-        Ok::<_, Refusal>((service.tail_audit(permit, backlog, filter).await?, pace))
+        Ok::<_, Refusal>((service.tail_audit(permit, uid, backlog, filter).await?, pace))
     };
     let (tail, pace) = match prepared.await {
         Ok(prepared) => prepared,

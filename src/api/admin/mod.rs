@@ -75,6 +75,20 @@ impl AdminService for Admin {
         tenants::resume(&self.service, request).await
     }
 
+    async fn destroy_tenant(
+        &self,
+        request: Request<v1::DestroyTenantRequest>,
+    ) -> Result<Response<v1::DestroyTenantResponse>, Status> {
+        tenants::destroy(&self.service, request).await
+    }
+
+    async fn undestroy_tenant(
+        &self,
+        request: Request<v1::UndestroyTenantRequest>,
+    ) -> Result<Response<v1::UndestroyTenantResponse>, Status> {
+        tenants::undestroy(&self.service, request).await
+    }
+
     async fn list_keks(
         &self,
         request: Request<v1::ListKeksRequest>,

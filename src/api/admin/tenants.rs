@@ -6,9 +6,8 @@ use tonic::{Request, Response, Status};
 
 use crate::api::call::{Call, Refusal};
 use crate::api::{convert, parse};
-use crate::model::TenantState;
 use crate::proto::v1;
-use crate::service::{Answer, Operation, Repeat, Service, TenantDescription};
+use crate::service::{Answer, Operation, Repeat, Service, TenantDescription, TenantVerb};
 
 pub(super) async fn create(
     service: &Arc<Service>,
@@ -70,7 +69,7 @@ pub(super) async fn suspend(
     let message = request.into_inner();
     let outcome = async {
         let repeat = parse::repeat("SuspendTenant", &message.request_id, &message)?;
-        let answer = set_state(service, &call, &message.name, TenantState::Suspended, repeat).await?;
+        let answer = change(service, &call, &message.name, TenantVerb::Suspend, repeat).await?;
         Ok(answer.map(|now| v1::SuspendTenantResponse { tenant: Some(convert::tenant(now)) }))
     };
     let outcome: Result<_, Refusal> = outcome.await;
@@ -85,20 +84,62 @@ pub(super) async fn resume(
     let message = request.into_inner();
     let outcome = async {
         let repeat = parse::repeat("ResumeTenant", &message.request_id, &message)?;
-        let answer = set_state(service, &call, &message.name, TenantState::Active, repeat).await?;
+        let answer = change(service, &call, &message.name, TenantVerb::Resume, repeat).await?;
         Ok(answer.map(|now| v1::ResumeTenantResponse { tenant: Some(convert::tenant(now)) }))
     };
     let outcome: Result<_, Refusal> = outcome.await;
     call.finish(outcome).await
 }
 
-async fn set_state(
+pub(super) async fn destroy(
+    service: &Arc<Service>,
+    request: Request<v1::DestroyTenantRequest>,
+) -> Result<Response<v1::DestroyTenantResponse>, Status> {
+    let call = Call::begin(service, &request, Operation::TenantSchedule)?;
+    let message = request.into_inner();
+    let outcome = async {
+        let tenant = call.tenant_permit(&message.name).await?;
+        let keys = call.permit(&message.name).await?;
+        let repeat = parse::repeat("DestroyTenant", &message.request_id, &message)?;
+        let destroy = parse::destroy_tenant(&message)?;
+        let answer = match destroy.grace {
+            Some(grace) if grace.is_zero() => {
+                let now = call.permit(&message.name).await?;
+                service.destroy_tenant_now(&tenant, &keys, &now, &destroy, repeat).await?
+            }
+            Some(_) | None => service.destroy_tenant(&tenant, &keys, &destroy, repeat).await?,
+        };
+        Ok(answer.map(|done| v1::DestroyTenantResponse {
+            tenant: Some(convert::tenant(done.tenant)),
+            sessions: done.sessions,
+        }))
+    };
+    let outcome = outcome.await;
+    call.finish(outcome).await
+}
+
+pub(super) async fn undestroy(
+    service: &Arc<Service>,
+    request: Request<v1::UndestroyTenantRequest>,
+) -> Result<Response<v1::UndestroyTenantResponse>, Status> {
+    let call = Call::begin(service, &request, Operation::TenantCancel)?;
+    let message = request.into_inner();
+    let outcome = async {
+        let repeat = parse::repeat("UndestroyTenant", &message.request_id, &message)?;
+        let answer = change(service, &call, &message.name, TenantVerb::Undestroy, repeat).await?;
+        Ok(answer.map(|now| v1::UndestroyTenantResponse { tenant: Some(convert::tenant(now)) }))
+    };
+    let outcome: Result<_, Refusal> = outcome.await;
+    call.finish(outcome).await
+}
+
+async fn change(
     service: &Service,
     call: &Call,
     name: &str,
-    state: TenantState,
+    verb: TenantVerb,
     repeat: Option<Repeat>,
 ) -> Result<Answer<TenantDescription>, Refusal> {
     let permit = call.tenant_permit(name).await?;
-    Ok(service.set_tenant_state(&permit, state, repeat).await?)
+    Ok(service.change_tenant(&permit, verb, repeat).await?)
 }

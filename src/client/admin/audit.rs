@@ -31,7 +31,7 @@ pub struct AuditEvent {
 /// Which events of an access log are wanted. What is empty does not restrict.
 #[derive(Debug, Clone, Default)]
 pub struct AuditSearch {
-    /// The tenant; `None`: the log of the server itself.
+    /// The tenant's name, or `uid:` and its uid, also of a destroyed one; `None`: the log of the server itself.
     pub tenant: Option<String>,
     /// Only events at or after this time.
     pub start_time: Option<Timestamp>,

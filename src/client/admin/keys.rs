@@ -6,6 +6,7 @@ use futures_util::stream::BoxStream;
 use uuid::Uuid;
 
 use super::Admin;
+use super::destroy::Destroy;
 use super::records::{Kek, KekDestruction, KekUse, TenantRecord};
 use crate::client::answer::Answer;
 use crate::client::convert;
@@ -13,29 +14,6 @@ use crate::client::error::ClientError;
 use crate::client::link::{admin, call};
 use crate::client::page;
 use crate::proto::v1;
-
-/// How a version of a key is to be destroyed. By default: after 7 days, and only when no session dies with it.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct DestroyKek {
-    /// How long it can be taken back, 24 h to 90 days; `None`: 7 days. Zero destroys at once, which nothing takes back and
-    /// for which the token needs the scope `keys-destroy-now` as well.
-    pub grace: Option<Duration>,
-    /// The number of sessions that die with it. When another number is found, nothing is done.
-    pub expect_sessions: u64,
-    /// Changes nothing: the answer only says what would be done, whatever `expect_sessions` is.
-    pub dry_run: bool,
-}
-
-impl DestroyKek {
-    /// The grace in whole milliseconds. What is left of one counts as one: a short grace must never become none.
-    fn grace_to_wire(&self) -> Option<prost_types::Duration> {
-        let whole = |span: Duration| {
-            let rest = u32::from(!span.subsec_nanos().is_multiple_of(1_000_000));
-            convert::duration(span.saturating_add(Duration::from_millis(1).saturating_mul(rest)))
-        };
-        self.grace.map(whole)
-    }
-}
 
 /// Calls a method that takes a tenant, a version and an idempotency key, and that answers with the version.
 macro_rules! change {
@@ -201,7 +179,7 @@ impl Admin {
         &self,
         tenant: &str,
         version: u32,
-        destroy: DestroyKek,
+        destroy: Destroy,
     ) -> Result<Answer<KekDestruction>, ClientError> {
         let id = Uuid::new_v4();
         let request = v1::DestroyKekRequest {
@@ -228,22 +206,5 @@ impl Admin {
         version: u32,
     ) -> Result<Answer<Kek>, ClientError> {
         change!(self, cancel_kek_destruction, CancelKekDestructionRequest, tenant, version)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_a_grace_of_zero_goes_out_as_zero() {
-        let wire = |grace| DestroyKek { grace, ..DestroyKek::default() }.grace_to_wire();
-        let span = |seconds, nanos| Some(prost_types::Duration { seconds, nanos });
-        assert_eq!(wire(None), None);
-        assert_eq!(wire(Some(Duration::ZERO)), span(0, 0));
-        assert_eq!(wire(Some(Duration::from_nanos(1))), span(0, 1_000_000));
-        assert_eq!(wire(Some(Duration::from_micros(999_500))), span(1, 0));
-        assert_eq!(wire(Some(Duration::from_secs(86_400))), span(86_400, 0));
-        assert_eq!(wire(Some(Duration::MAX)), span(i64::MAX, 999_000_000));
     }
 }

@@ -2,6 +2,7 @@
 
 mod approvals;
 mod audit;
+mod destroy;
 mod jobs;
 mod keys;
 mod records;
@@ -9,10 +10,11 @@ mod root;
 
 pub use approvals::{Approval, ApprovalState};
 pub use audit::{AuditEvent, AuditOrder, AuditSearch, AuditTail};
+pub use destroy::Destroy;
 pub use jobs::{Job, JobKind, JobState, JobWatch};
-pub use keys::DestroyKek;
 pub use records::{
-    Kek, KekDestruction, KekUse, NewToken, Rotation, ServerStatus, TenantRecord, Token, TokenCreated,
+    Kek, KekDestruction, KekUse, NewToken, Rotation, ServerStatus, TenantDestruction, TenantRecord, Token,
+    TokenCreated,
 };
 pub use root::{
     Root, RootEpoch, RootHealth, RootProvider, RootProviderCheck, RootRecipient, RootVerification,

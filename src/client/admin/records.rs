@@ -21,12 +21,14 @@ pub struct TenantRecord {
     pub state: TenantState,
     /// When it was created.
     pub create_time: Timestamp,
-    /// Version of its primary key-encryption key.
+    /// Version of its primary key-encryption key; 0 when it is destroyed.
     pub primary_kek_version: u32,
     /// Name of its current access log.
     pub audit_log: String,
     /// When new primary versions are made by themselves, if they are.
     pub rotation: Option<Rotation>,
+    /// When it will be destroyed, while that is scheduled, or was.
+    pub destroy_time: Option<Timestamp>,
 }
 
 /// When new primary versions of a key are made by themselves.
@@ -68,6 +70,15 @@ pub struct KekDestruction {
     /// The version as it is now; in a dry run, as it would be.
     pub kek: Kek,
     /// Sessions whose keys it wraps, and which die with it.
+    pub sessions: u64,
+}
+
+/// What the destruction of a tenant does, or would do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TenantDestruction {
+    /// The tenant as it is now; in a dry run, as it would be.
+    pub tenant: TenantRecord,
+    /// Its sessions, which die with it.
     pub sessions: u64,
 }
 
@@ -156,8 +167,11 @@ impl TenantRecord {
         let state = match tenant.state() {
             v1::TenantState::Active => TenantState::Active,
             v1::TenantState::Suspended => TenantState::Suspended,
+            v1::TenantState::DestroyScheduled => TenantState::DestroyScheduled,
+            v1::TenantState::Destroyed => TenantState::Destroyed,
             v1::TenantState::Unspecified => return Err(ClientError::Malformed { what: "tenant state" }),
         };
+        let ends = matches!(state, TenantState::DestroyScheduled | TenantState::Destroyed);
         Ok(Self {
             state,
             create_time: required_time(tenant.create_time)?,
@@ -165,6 +179,7 @@ impl TenantRecord {
             uid: tenant.uid,
             primary_kek_version: tenant.primary_kek_version,
             audit_log: tenant.audit_log,
+            destroy_time: ends.then(|| required_time(tenant.destroy_time)).transpose()?,
             rotation: rotation_from(tenant.rotation_period, tenant.next_rotation_time)?,
         })
     }

@@ -127,11 +127,12 @@ impl Jobs {
                     let attempt = service.own_server_attempt(Operation::JobRead);
                     failure = attempt.fail(error).await.error.into();
                 }
+                // The tenant is about to be destroyed: that may be taken back.
+                Err(Error::TenantState(_)) => {}
                 Err(error) => {
                     report.working += 1;
                     kinds.extend(JobKind::of(&key));
-                    let rests = service.clock.now().after(REST);
-                    self.progress().turns.entry(key).or_default().rests = rests;
+                    self.rest(key);
                     failure = Some(error);
                 }
             }
@@ -191,6 +192,11 @@ impl Jobs {
     /// Whether it is the job's own row that does not open.
     async fn is_damaged(&self, key: &Key) -> bool {
         matches!(self.service.working_job(key).await, Err(Error::Integrity))
+    }
+
+    fn rest(&self, key: Key) {
+        let rests = self.service.clock.now().after(REST);
+        self.progress().turns.entry(key).or_default().rests = rests;
     }
 
     fn ended(&self, key: &Key, generation: u64) {

@@ -177,7 +177,7 @@ impl Service {
     async fn commit_own(&self, tenant: &Tenant, batch: Batch, sessions: usize) -> Result<(), Error> {
         let mut attempt = self.own_attempt(tenant, Operation::KeyReencrypt);
         attempt.touched(sessions);
-        attempt.event.kek = Some(tenant.primary());
+        attempt.event.kek = tenant.primary();
         attempt.commit(batch, None).await?;
         self.counters.jobs.committed();
         Ok(())

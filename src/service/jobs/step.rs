@@ -83,7 +83,7 @@ impl Service {
         };
         let mut attempt = self.own_attempt(tenant, operation);
         attempt.touched(gathered.worked);
-        attempt.event.kek = (stored.job.kind != JobKind::Scrub).then(|| tenant.primary());
+        attempt.event.kek = if stored.job.kind == JobKind::Scrub { None } else { tenant.primary() };
         self.stage_job(tenant, stored, &mut gathered.batch)?;
         let committed = gathered.announcement();
         attempt.commit(gathered.batch, committed).await?;

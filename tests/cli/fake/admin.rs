@@ -95,6 +95,49 @@ impl State {
         }
     }
 
+    fn destroy_tenant(
+        &mut self,
+        request: &v1::DestroyTenantRequest,
+    ) -> Result<v1::DestroyTenantResponse, Status> {
+        let sessions = self.sessions.len() as u64;
+        let before = self.tenant(&request.name)?.clone();
+        let grace = request.grace.map_or(7 * 24 * 3600, |grace| grace.seconds);
+        let to = if grace == 0 { v1::TenantState::Destroyed } else { v1::TenantState::DestroyScheduled };
+        let mut tenant = self.change_tenant(&request.name, v1::TenantState::Suspended, to)?;
+        tenant.destroy_time = time().map(|at| prost_types::Timestamp { seconds: at.seconds + grace, ..at });
+        let other = sessions != request.expect_sessions && !request.dry_run;
+        if request.dry_run || other {
+            *self.tenant(&request.name)? = before;
+        } else if grace == 0 {
+            self.tenants.remove(&request.name);
+        } else {
+            *self.tenant(&request.name)? = tenant.clone();
+        }
+        let found = sessions.to_string();
+        match other {
+            true => Err(refused(Code::FailedPrecondition, "TENANT_IN_USE", &[("sessions", &found)])),
+            false => Ok(v1::DestroyTenantResponse { tenant: Some(tenant), sessions }),
+        }
+    }
+
+    /// Puts a tenant that is in one state into another.
+    fn change_tenant(
+        &mut self,
+        name: &str,
+        from: v1::TenantState,
+        to: v1::TenantState,
+    ) -> Result<v1::Tenant, Status> {
+        let tenant = self.tenant(name)?;
+        if tenant.state() != from {
+            let state = tenant.state().as_str_name().trim_start_matches("TENANT_STATE_").to_lowercase();
+            let state = state.replace('_', "-");
+            return Err(refused(Code::FailedPrecondition, "TENANT_STATE", &[("state", &state)]));
+        }
+        tenant.set_state(to);
+        tenant.destroy_time = None;
+        Ok(tenant.clone())
+    }
+
     fn census(&mut self, name: &str) -> Result<Vec<v1::KekUse>, Status> {
         let mut keks = self.keks(name)?.clone();
         keks.retain(|kek| kek.state() != v1::KekState::Destroyed);
@@ -257,6 +300,27 @@ impl AdminService for Service {
         let tenant = state.tenant(&request.into_inner().name)?;
         tenant.state = v1::TenantState::Active.into();
         answer(v1::ResumeTenantResponse { tenant: Some(tenant.clone()) })
+    }
+
+    async fn destroy_tenant(
+        &self,
+        request: Request<v1::DestroyTenantRequest>,
+    ) -> Answer<v1::DestroyTenantResponse> {
+        let mut state = self.0.lock().unwrap();
+        let request = request.into_inner();
+        state.begin(if request.dry_run { "destroy_tenant dry run" } else { "destroy_tenant" })?;
+        answer(state.destroy_tenant(&request)?)
+    }
+
+    async fn undestroy_tenant(
+        &self,
+        request: Request<v1::UndestroyTenantRequest>,
+    ) -> Answer<v1::UndestroyTenantResponse> {
+        let mut state = self.0.lock().unwrap();
+        state.begin("undestroy_tenant")?;
+        let (from, to) = (v1::TenantState::DestroyScheduled, v1::TenantState::Suspended);
+        let tenant = state.change_tenant(&request.get_ref().name, from, to)?;
+        answer(v1::UndestroyTenantResponse { tenant: Some(tenant) })
     }
 
     async fn list_keks(&self, request: Request<v1::ListKeksRequest>) -> Answer<v1::ListKeksResponse> {
