@@ -15,7 +15,9 @@ use super::attempt::Attempt;
 use super::tenant::system_header;
 use super::{Error, Service, payload};
 use crate::audit::Operation;
-use crate::auth::{Action as _, Caller, DestroyKeys, DestroyKeysNow, ManageRoot, Target, allows};
+use crate::auth::{
+    Action as _, Caller, DestroyKeys, DestroyKeysNow, ManageRoot, ManageTenants, Target, allows,
+};
 use crate::crypto::{Kind, open, seal};
 use crate::keyring::Tenant;
 use crate::model::limits::{APPROVALS_OPEN, APPROVALS_OPEN_EACH, APPROVALS_STORED};
@@ -61,6 +63,18 @@ pub enum Sensitive {
     },
     /// The root key is wrapped for the next provider, or for the key that the provider in use has by now.
     RootMigrate,
+    /// A tenant is made useless, and destroyed when its grace is over.
+    TenantSchedule {
+        /// The grace, in milliseconds.
+        grace: u64,
+        /// The number of sessions that die.
+        sessions: u64,
+    },
+    /// A tenant is destroyed at once.
+    TenantDestroy {
+        /// The number of sessions that die.
+        sessions: u64,
+    },
 }
 
 impl Sensitive {
@@ -74,6 +88,8 @@ impl Sensitive {
             Self::RootAdd { .. } => Operation::RootAdd,
             Self::RootRemove { .. } => Operation::RootRemove,
             Self::RootMigrate => Operation::RootMigrate,
+            Self::TenantSchedule { .. } => Operation::TenantSchedule,
+            Self::TenantDestroy { .. } => Operation::TenantDestroy,
         }
     }
 
@@ -86,6 +102,8 @@ impl Sensitive {
             Self::RootRotate | Self::RootAdd { .. } | Self::RootRemove { .. } | Self::RootMigrate => {
                 &[ManageRoot::SCOPE]
             }
+            Self::TenantSchedule { .. } => &[ManageTenants::SCOPE, DestroyKeys::SCOPE],
+            Self::TenantDestroy { .. } => &[ManageTenants::SCOPE, DestroyKeys::SCOPE, DestroyKeysNow::SCOPE],
         }
     }
 }
@@ -111,6 +129,13 @@ impl fmt::Display for Sensitive {
             }
             Self::RootRemove { key_id } => {
                 write!(f, "wrap the root key for {} no longer", key_id.escape_debug())
+            }
+            Self::TenantSchedule { grace, sessions } => {
+                let grace = humantime::format_duration(Duration::from_millis(*grace));
+                write!(f, "destroy the tenant after a grace of {grace}; {}", Lost(*sessions))
+            }
+            Self::TenantDestroy { sessions } => {
+                write!(f, "destroy the tenant at once; {}", Lost(*sessions))
             }
             Self::RootMigrate => f.write_str("wrap the root key for another provider or key, too"),
         }
@@ -238,7 +263,10 @@ impl ApprovalPayload {
             "" => Target::Server,
             name => Target::Tenant(TenantName::new(name).map_err(|_| Error::Integrity)?),
         };
-        Ok(allows(caller, &target, self.what.scopes()).is_ok())
+        // Only who may manage all tenants may end one.
+        let ends = matches!(self.what, Sensitive::TenantSchedule { .. } | Sensitive::TenantDestroy { .. });
+        let over_all = !ends || allows(caller, &Target::Server, &[ManageTenants::SCOPE]).is_ok();
+        Ok(over_all && allows(caller, &target, self.what.scopes()).is_ok())
     }
 
     /// The tenant; the server for what is done to the server itself.

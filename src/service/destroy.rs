@@ -6,13 +6,14 @@
 use serde::{Deserialize, Serialize};
 
 use super::answers::Slot;
+use super::approval::Sensitive;
 use super::attempt::{Attempt, until_won};
 use super::hub::Announcement;
 use super::key::GRACE;
 use super::view::{Answer, Repeat};
 use super::{Error, Failure, Service, TenantDescription};
 use crate::audit::Operation;
-use crate::auth::{DestroyKeys, DestroyKeysNow, ManageTenants, Permit};
+use crate::auth::{Caller, DestroyKeys, DestroyKeysNow, ManageTenants, Permit};
 use crate::commit::Receipt;
 use crate::keyring::{Tenant, TenantChange};
 use crate::model::limits::KEY_GRACE_DEFAULT;
@@ -111,7 +112,10 @@ impl Service {
         }
         let (mut attempt, tenant) = self.attempt(permit, operation).await?;
         let outcome = match ending {
-            Ok(ending) => until_won!(self.end_tenant_once(&mut attempt, &tenant, &ending).await),
+            Ok(ending) => {
+                let caller = permit.caller();
+                until_won!(self.end_tenant_once(&mut attempt, caller, &tenant, &ending).await)
+            }
             Err(error) => Err(error),
         };
         attempt.close(outcome).await
@@ -120,6 +124,7 @@ impl Service {
     async fn end_tenant_once(
         &self,
         attempt: &mut Attempt<'_>,
+        caller: &Caller,
         tenant: &Tenant,
         ending: &Ending<'_>,
     ) -> Result<(TenantDestruction, Receipt), Error> {
@@ -139,6 +144,9 @@ impl Service {
         if ending.destroy.dry_run {
             return Ok((destruction, attempt.record().await?));
         }
+        attempt.event.approval = None;
+        let approval = self.approved(attempt, caller, Some(&tenant), ending.sensitive()).await?;
+        approval.stage(self, &mut batch)?;
         if let Some(slot) = &ending.slot {
             slot.give(self, &self.system_answer_key(), &destruction, &mut batch)?;
         }
@@ -198,6 +206,17 @@ impl Service {
             forgetting();
             change();
         })
+    }
+}
+
+impl Ending<'_> {
+    fn sensitive(&self) -> Sensitive {
+        let sessions = self.destroy.expect_sessions;
+        if self.change == TenantChange::Destroy {
+            return Sensitive::TenantDestroy { sessions };
+        }
+        let grace = self.destroy.grace.unwrap_or(KEY_GRACE_DEFAULT).as_millis();
+        Sensitive::TenantSchedule { grace: u64::try_from(grace).unwrap_or(u64::MAX), sessions }
     }
 }
 

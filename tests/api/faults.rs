@@ -64,6 +64,25 @@ impl Scene {
             let suspend = v1::SuspendTenantRequest { name: name(), ..Default::default() };
             site.admin().suspend_tenant(suspend).await.unwrap();
         }
+        let ending = [Scope::Tenants, Scope::KeysDestroy, Scope::KeysDestroyNow];
+        let other = site.approving(Some(&site.token(&ending, &["*"]).await));
+        for name in [PARTING, DOOMED, "demo"] {
+            let suspend = v1::SuspendTenantRequest { name: name.to_owned(), ..Default::default() };
+            site.admin().suspend_tenant(suspend).await.unwrap();
+            let expect_sessions = u64::from(name == "demo");
+            let grace = (name == PARTING).then(|| seconds(0));
+            let destroy = v1::DestroyTenantRequest {
+                name: name.to_owned(),
+                expect_sessions,
+                grace,
+                ..Default::default()
+            };
+            let asked = Refusal::of(&site.admin().destroy_tenant(destroy).await.unwrap_err());
+            let approval_id = asked.details["approval_id"].clone();
+            other.clone().approve(v1::ApproveRequest { approval_id }).await.unwrap();
+        }
+        let resume = v1::ResumeTenantRequest { name: demo(), ..Default::default() };
+        site.admin().resume_tenant(resume).await.unwrap();
         let destroy = v1::DestroyTenantRequest { name: DOOMED.to_owned(), ..Default::default() };
         site.admin().destroy_tenant(destroy).await.unwrap();
         // It is remembered from here on, like the others.
