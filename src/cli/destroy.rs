@@ -12,7 +12,7 @@ use crate::model::Timestamp;
 
 /// What the destruction of a key does not reach.
 pub const HORIZON: &str = "copies of the wrapped key in backups and in old storage segments stay openable by whoever holds \
-    the root key, until the root epoch is rolled and its old key destroyed";
+    the root key, until the keys of that root epoch's recipients are destroyed";
 
 /// How something is to be destroyed.
 #[derive(Debug, Args)]

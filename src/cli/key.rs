@@ -52,7 +52,7 @@ pub enum KeyCommand {
     /// person, the command fails and says what must be approved; run again after that, it goes ahead.
     ///
     /// What it does not reach: copies of the wrapped key in backups and in old storage segments stay openable by whoever
-    /// holds the root key, until the root epoch is rolled and its old key destroyed.
+    /// holds the root key, until the keys of that root epoch's recipients are destroyed.
     Destroy(DestroyArgs),
     /// Print the receipt of a destruction, which is done or scheduled
     ///

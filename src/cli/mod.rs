@@ -195,7 +195,7 @@ pub enum Command {
     /// Show the state of the server
     ///
     /// As JSON: version, store_uid, format_version, started, engine, disk_bytes, rows, tenants, queue_depth, commits,
-    /// committed_operations, integrity_failures, sessions_expired, sweeper_lag_ms, system_log_size. Counts are since the start of
+    /// committed_operations, integrity_failures, sessions_expired, sweeper_lag_ms, system_log_size, receipt_verifier. Counts are since the start of
     /// the server.
     Status(status::StatusArgs),
     /// Load a server and measure it, or replay recorded sessions

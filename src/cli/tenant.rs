@@ -34,7 +34,7 @@ pub enum TenantCommand {
     /// tenants and keys-destroy.
     ///
     /// What it does not reach: copies of the wrapped keys in backups and in old storage segments stay openable by whoever
-    /// holds the root key, until the root epoch is rolled and its old key destroyed. Tokens that name the tenant go on
+    /// holds the root key, until the keys of that root epoch's recipients are destroyed. Tokens that name the tenant go on
     /// naming it, and are good for the next tenant of that name: revoke them.
     Destroy(DestroyArgs),
     /// Take a destruction back while there is time

@@ -11,7 +11,7 @@ use crate::fake::{self, Fake};
 const WEEK_LATER: &str = "2026-07-08T12:00:00.000Z";
 const DAY_LATER: &str = "2026-07-02T12:00:00.000Z";
 const HORIZON: &str = "copies of the wrapped key in backups and in old storage segments stay openable by whoever holds \
-                       the root key, until the root epoch is rolled and its old key destroyed";
+                       the root key, until the keys of that root epoch's recipients are destroyed";
 
 fn key(fake: &Fake, words: &[&str]) -> Run {
     strongroom(fake.dir(), ["key"].iter().chain(words))

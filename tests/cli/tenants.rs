@@ -165,7 +165,7 @@ fn the_run_book_for_off_boarding_a_tenant_does_what_it_says() {
     said("tenant destroy demo --no-grace", "destroyed");
     said("tenant list", "destroyed");
     said("audit search --uid", "tenant.destroy");
-    assert_eq!(done.len(), 9, "{done:?}");
+    assert_eq!(done.len(), 10, "{done:?}");
 
     // A new tenant of the name has nothing of the old one, although the token that was not revoked is good for both.
     let again = json(&["tenant", "create", "demo"]);
