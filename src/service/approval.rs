@@ -28,8 +28,8 @@ use crate::store::{Batch, Key, Row, RowExpect, ScanRange, Table, keys};
 ///
 /// This is the one list. To add an operation: a variant that holds *everything* that was asked for but the request id and the
 /// tenant (of what is secret or large, the SHA-256), its lines in `operation`, `scopes` and `Display` below, and in the use
-/// case, behind its own checks and the way out of a dry run, [`Service::approved`] (with no tenant for what is done to the server
-/// itself) and then [`Approval::stage`] on the batch that has the effect. Tests of it go to `tests/api/approvals.rs`, what it stores
+/// case, behind its own checks and the way out of a dry run, `Service::approved` (with no tenant for what is done to the server
+/// itself) and then `Approval::stage` on the batch that has the effect. Tests of it go to `tests/api/approvals.rs`, what it stores
 /// to section 9 of `docs/format.md`. Variants are only appended, and keep their fields: they are stored.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Sensitive {
