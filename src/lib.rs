@@ -15,6 +15,7 @@ pub mod keyring;
 pub mod model;
 pub mod proto;
 pub mod provider;
+pub mod redact;
 pub mod server;
 pub mod service;
 pub mod store;
