@@ -49,10 +49,7 @@ pub(super) enum Token {
 ///
 /// # Errors
 /// [`Malformed`], or what `visit` returned.
-pub(super) fn tokenize<E: From<Malformed>>(
-    text: &[u8],
-    visit: &mut dyn FnMut(Token, Range<usize>, &[Step]) -> Result<(), E>,
-) -> Result<(), E> {
+pub(super) fn tokenize<E: From<Malformed>>(text: &[u8], visit: Visit<'_, E>) -> Result<(), E> {
     let mut reader = Reader { text, place: 0, steps: Vec::new(), frames: Vec::new() };
     reader.skip_space();
     loop {
@@ -88,6 +85,7 @@ struct Reader<'a> {
     frames: Vec<Frame>,
 }
 
+/// What is shown each token, with its span and the steps that lead to it.
 type Visit<'v, E> = &'v mut dyn FnMut(Token, Range<usize>, &[Step]) -> Result<(), E>;
 
 impl Reader<'_> {

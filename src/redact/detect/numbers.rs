@@ -110,11 +110,13 @@ fn extension(text: &[u8], after: usize) -> Option<(usize, u8)> {
     at(text, place).is_ascii_digit().then_some((place, b'x'))
 }
 
+/// Looks at the first groups; says how many it took, none if they are something else.
+type Reading = fn(&[u8], &[Group], &mut Sink<'_>) -> usize;
+
 /// Reports the best reading of the groups from `from` on; returns how many it took.
 fn take(text: &[u8], groups: &[Group], from: usize, sink: &mut Sink<'_>) -> usize {
     let rest = groups.get(from..).unwrap_or(&[]);
-    let readings: [fn(&[u8], &[Group], &mut Sink<'_>) -> usize; 6] =
-        [iban, card, ipv4, identity, date, phone];
+    let readings: [Reading; 6] = [iban, card, ipv4, identity, date, phone];
     readings.iter().map(|reading| reading(text, rest, sink)).find(|taken| *taken > 0).unwrap_or(0)
 }
 

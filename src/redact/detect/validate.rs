@@ -6,7 +6,7 @@ pub(in crate::redact) fn luhn(digits: &[u8]) -> bool {
         let doubled = u32::from(*digit) << (place % 2);
         sum + if doubled > 9 { doubled - 9 } else { doubled }
     });
-    sum % 10 == 0
+    sum.is_multiple_of(10)
 }
 
 /// Lengths that the issuer's prefix allows; none for a prefix that no network uses.
@@ -186,7 +186,7 @@ pub(in crate::redact) fn nhs(digits: &[u8]) -> bool {
 pub(in crate::redact) fn aba(digits: &[u8]) -> bool {
     let sum: u32 = digits.iter().zip([3, 7, 1, 3, 7, 1, 3, 7, 1]).map(|(d, w)| u32::from(*d) * w).sum();
     let district = digits.iter().take(2).fold(0, |n, d| n * 10 + u32::from(*d));
-    digits.len() == 9 && sum % 10 == 0 && matches!(district, 1..=12 | 21..=32 | 61..=72 | 80)
+    digits.len() == 9 && sum.is_multiple_of(10) && matches!(district, 1..=12 | 21..=32 | 61..=72 | 80)
 }
 
 /// Verhoeff's check digit, as Aadhaar numbers have it: twelve digits that do not begin with 0 or 1.
