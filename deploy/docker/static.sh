@@ -1,0 +1,39 @@
+#!/usr/bin/env bash
+# Builds both programs as fully static executables for musl, and checks that they are: deploy/docker/static.sh DIRECTORY
+#
+# The same sources, lock file, Rust and musl give the same bytes, wherever the sources lie: paths are mapped away, the symbols
+# are stripped, and nothing asks for the time. Needs rustup, and musl-gcc for the C and assembly of ring and mimalloc
+# (Debian: musl-tools). The Dockerfile runs this very script.
+set -euo pipefail
+
+out=$(realpath -m "${1:?where the programs go}")
+cd "$(dirname "$0")/../.."
+
+target="$(uname -m)-unknown-linux-musl"
+cargo_home="${CARGO_HOME:-$HOME/.cargo}"
+sysroot=$(rustc --print sysroot)
+target_dir="${CARGO_TARGET_DIR:-$PWD/target}"
+
+if [ ! -d "$(rustc --print target-libdir --target "$target")" ]; then
+    rustup target add "$target"
+fi
+
+export CARGO_INCREMENTAL=0
+export "CC_${target//-/_}=musl-gcc"
+# rustc takes the last mapping that fits, so the innermost directory comes last.
+remap="--remap-path-prefix=$sysroot=/rust --remap-path-prefix=$cargo_home=/cargo --remap-path-prefix=$PWD=/strongroom"
+remap+=" --remap-path-prefix=$target_dir=/target"
+export RUSTFLAGS="-C target-feature=+crt-static -C strip=symbols $remap"
+export CFLAGS="-ffile-prefix-map=$cargo_home=/cargo -ffile-prefix-map=$target_dir=/target"
+
+cargo build --release --locked --target "$target" --bins
+
+for program in strongroomd strongroom; do
+    built="$target_dir/$target/release/$program"
+    if readelf -l "$built" | grep -q INTERP || readelf -d "$built" | grep -q NEEDED; then
+        echo "$program is not static" >&2
+        exit 1
+    fi
+    install -D -m 0755 "$built" "$out/$program"
+done
+sha256sum "$out/strongroomd" "$out/strongroom"
