@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
 # Builds both programs as fully static executables for musl, and checks that they are: deploy/docker/static.sh DIRECTORY
 #
-# The same sources, lock file, Rust and musl give the same bytes, wherever the sources lie: paths are mapped away, the symbols
-# are stripped, and nothing asks for the time. Needs rustup, and musl-gcc for the C and assembly of ring and mimalloc
-# (Debian: musl-tools). The Dockerfile runs this very script.
+# The same sources, lock file, Rust and musl give the same bytes in the same directories, as they are in the image (cargo puts
+# the directory into its hashes). No path of the builder is in them, the symbols are stripped, and nothing asks for the time.
+# Needs rustup, and musl-gcc for the C and assembly of ring and mimalloc (Debian: musl-tools). The Dockerfile runs this very
+# script.
 set -euo pipefail
 
 out=$(realpath -m "${1:?where the programs go}")
