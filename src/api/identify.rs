@@ -37,8 +37,9 @@ impl Identify {
 
     async fn caller(&self, headers: &HeaderMap, extensions: &Extensions) -> Result<Caller, Status> {
         let source = extensions.get::<Peer>().map(|peer| Source { address: peer.address.ip() });
+        let certificate = extensions.get::<Peer>().and_then(|peer| peer.identity.clone());
         let credentials = match credentials(headers) {
-            Ok(credentials) => credentials,
+            Ok(credentials) => credentials.over(certificate),
             Err(error) => return Err(self.refuse(source, error).await),
         };
         match self.authenticator.authenticate(&credentials).await {
@@ -88,10 +89,10 @@ impl Step for Identify {
     }
 }
 
-/// Exactly one `authorization: Bearer …`.
+/// At most one `authorization: Bearer …`.
 fn credentials(headers: &HeaderMap) -> Result<Credentials, AuthenticateError> {
     let mut values = headers.get_all(AUTHORIZATION).iter();
-    let value = values.next().ok_or(AuthenticateError::Missing)?;
+    let Some(value) = values.next() else { return Ok(Credentials::none()) };
     if values.next().is_some() {
         return Err(AuthenticateError::Invalid);
     }

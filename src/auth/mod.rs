@@ -7,6 +7,8 @@
 //! This module stores nothing: tokens are found through the [`TokenDirectory`] seam.
 
 mod authenticate;
+mod certificate;
+mod gate;
 mod permit;
 mod principal;
 
@@ -14,6 +16,8 @@ pub use authenticate::{
     AuthenticateError, Authenticator, Credentials, TokenAuthenticator, TokenDirectory, TokenGrant,
     token_digest,
 };
+pub use certificate::{CertificateAuthenticator, CertificateProblem, ClientCertificate, Subjects};
+pub use gate::Gate;
 pub use permit::{
     Action, Denied, DestroyKeys, DestroyKeysNow, ListSessions, ManageKeys, ManageRoot, ManageTenants,
     ManageTokens, Permit, PurgeSensitive, Read, ReadAudit, ReadFull, ReadStatus, Target, Write, allows,

@@ -54,6 +54,7 @@ impl Ports {
             chain: config.tls.certificate.clone(),
             key: config.tls.key.clone(),
             clients: config.tls.client_ca.clone().map_or(ClientAuth::None, ClientAuth::Optional),
+            revoked: None,
             versions: if config.tls.allow_tls12 { TlsVersions::From12 } else { TlsVersions::Only13 },
         })?;
         let (data, data_at) = bind(config.listen.data).await?;

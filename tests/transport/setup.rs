@@ -95,7 +95,8 @@ impl Authority {
     }
 
     pub fn files(&self, clients: ClientAuth, versions: TlsVersions) -> TlsFiles {
-        TlsFiles { chain: self.path("server.pem"), key: self.path("server.key"), clients, versions }
+        let (chain, key) = (self.path("server.pem"), self.path("server.key"));
+        TlsFiles { chain, key, clients, revoked: None, versions }
     }
 
     /// The configuration of a client that trusts this authority and offers `alpn`.
