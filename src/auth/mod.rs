@@ -9,6 +9,7 @@
 mod authenticate;
 mod certificate;
 mod gate;
+mod jwt;
 mod permit;
 mod principal;
 
@@ -18,6 +19,7 @@ pub use authenticate::{
 };
 pub use certificate::{CertificateAuthenticator, CertificateProblem, ClientCertificate, Subjects};
 pub use gate::Gate;
+pub use jwt::{Issuer, JWT_BYTES, JwtAuthenticator, KeySet, KeySetError, KeySource};
 pub use permit::{
     Action, Denied, DestroyKeys, DestroyKeysNow, ListSessions, ManageKeys, ManageRoot, ManageTenants,
     ManageTokens, Permit, PurgeSensitive, Read, ReadAudit, ReadFull, ReadStatus, Target, Write, allows,
