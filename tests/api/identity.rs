@@ -57,7 +57,7 @@ impl Identities {
         let dir = tempfile::tempdir().unwrap();
         let ed25519 = Ed25519KeyPair::from_pkcs8(ed25519.as_ref()).unwrap();
         let p256 = EcdsaKeyPair::from_pkcs8(algorithm, p256.as_ref(), &random).unwrap();
-        let rsa = RsaKeyPair::from_pkcs8(RSA).unwrap();
+        let rsa = RsaKeyPair::from_der(RSA).unwrap();
         let path = dir.path().join("jwks.json");
         std::fs::write(&path, set(&ed25519, &p256, &rsa)).unwrap();
         Self { dir, ed25519, p256, rsa, keys: KeySource::open(path).unwrap() }

@@ -11,7 +11,7 @@ use ring::digest::{Context, Digest, SHA256};
 use rustls::crypto::CryptoProvider;
 use rustls::crypto::ring::sign::any_supported_type;
 use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
+use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer, UnixTime};
 use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{NoClientAuth, NoServerSessionStorage, VerifierBuilderError, WebPkiClientVerifier};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
@@ -19,6 +19,9 @@ use rustls::{InconsistentKeys, RootCertStore, ServerConfig, SupportedProtocolVer
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use zeroize::{Zeroize as _, Zeroizing};
+
+use super::clients::{self, Dated, Living};
+use crate::model::Timestamp;
 
 /// The protocol that is offered, and the only one that is taken.
 pub(super) const ALPN: &[u8] = b"h2";
@@ -150,6 +153,8 @@ pub struct TlsSource {
 struct Loaded {
     config: Arc<ServerConfig>,
     verifier: Arc<dyn ClientCertVerifier>,
+    /// When the first authority of clients expires.
+    fewer: Option<Timestamp>,
     digest: Digest,
 }
 
@@ -211,7 +216,12 @@ impl TlsSource {
     pub fn reload(&self) -> Result<Reload, TlsError> {
         let contents = Contents::read(&self.files)?;
         let digest = contents.digest();
-        if self.current.read().unwrap_or_else(PoisonError::into_inner).digest.as_ref() == digest.as_ref() {
+        let is_current = {
+            let current = self.current.read().unwrap_or_else(PoisonError::into_inner);
+            let lives = current.fewer.is_none_or(|fewer| clients::at(UnixTime::now()) < fewer);
+            lives && current.digest.as_ref() == digest.as_ref()
+        };
+        if is_current {
             return Ok(Reload::Unchanged);
         }
         let loaded = contents.load(&self.files)?;
@@ -279,9 +289,9 @@ impl Contents {
 
     fn load(&self, files: &TlsFiles) -> Result<Loaded, TlsError> {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let verifier = self.verifier(files, &provider)?;
+        let (verifier, fewer) = self.verifier(files, &provider)?;
         let config = self.configure(files, provider, Arc::clone(&verifier))?;
-        Ok(Loaded { config, verifier, digest: self.digest() })
+        Ok(Loaded { config, verifier, fewer, digest: self.digest() })
     }
 
     fn configure(
@@ -324,14 +334,16 @@ impl Contents {
         &self,
         files: &TlsFiles,
         provider: &Arc<CryptoProvider>,
-    ) -> Result<Arc<dyn ClientCertVerifier>, TlsError> {
+    ) -> Result<(Arc<dyn ClientCertVerifier>, Option<Timestamp>), TlsError> {
         let (path, is_required) = match &files.clients {
-            ClientAuth::None => return Ok(Arc::new(NoClientAuth)),
+            ClientAuth::None => return Ok((Arc::new(NoClientAuth), None)),
             ClientAuth::Optional(path) => (path, false),
             ClientAuth::Required(path) => (path, true),
         };
         let mut roots = RootCertStore::empty();
-        for authority in certificates(self.authorities.as_deref().map_or(&[], Vec::as_slice), path)? {
+        let found = certificates(self.authorities.as_deref().map_or(&[], Vec::as_slice), path)?;
+        let Living { authorities, fewer, none } = Living::of(found, clients::at(UnixTime::now()));
+        for authority in authorities {
             roots.add(authority).map_err(TlsError::Certificate)?;
         }
         let builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider));
@@ -340,7 +352,7 @@ impl Contents {
             _ => builder,
         };
         let builder = if is_required { builder } else { builder.allow_unauthenticated() };
-        Ok(builder.build()?)
+        Ok((Arc::new(Dated { inner: builder.build()?, ends: none }), fewer))
     }
 }
 
