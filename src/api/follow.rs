@@ -56,7 +56,8 @@ impl Pace {
     /// Follows for `max` at most, not longer than the caller's credentials and the server's listener live.
     pub(super) fn new(follow: bool, max: Duration, call: &Call, extensions: &Extensions) -> Self {
         let left = call.credentials_left();
-        let (closing, standing) = (extensions.get::<Closing>().cloned(), extensions.get::<Standing>().cloned());
+        let (closing, standing) =
+            (extensions.get::<Closing>().cloned(), extensions.get::<Standing>().cloned());
         Self { follow, until: Instant::now() + max.min(left), closing, standing }
     }
 

@@ -46,7 +46,7 @@ impl ClientCertificate {
         let mut sha256 = [0; 32];
         sha256.copy_from_slice(digest(&SHA256, der).as_ref());
         match X509Certificate::from_der(der) {
-            Ok((rest, certificate)) if rest.is_empty() => {
+            Ok(([], certificate)) => {
                 Self { digest: sha256, named: identity(&certificate), expires: end(&certificate) }
             }
             Ok(_) | Err(_) => Self {

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use super::reader::{Document, Section};
 use super::{Mistake, Problem, files};
 use crate::model::{
-    Binding, Duration, Grant, Pattern, Scope, Scopes, SignatureAlgorithm, TenantName, TenantSet, Whom, is_plain,
-    is_segment, is_trust_domain,
+    Binding, Duration, Grant, Pattern, Scope, Scopes, SignatureAlgorithm, TenantName, TenantSet, Whom,
+    is_plain, is_segment, is_trust_domain,
 };
 
 /// Most bindings, and most issuers.
@@ -108,14 +108,18 @@ fn read_issuer(section: &Section<'_>, base: &Path) -> JwtIssuer {
 
 pub(super) fn read_bindings(document: &Document<'_>) -> Vec<Binding> {
     let sections = document.sections("bindings", BINDINGS);
-    sections.iter().map(|section| Binding { pattern: read_pattern(section), grant: read_grant(section) }).collect()
+    sections
+        .iter()
+        .map(|section| Binding { pattern: read_pattern(section), grant: read_grant(section) })
+        .collect()
 }
 
 /// Exactly one of `trust_domain`, `common_name` and `issuer` says which kind it is.
 fn read_pattern(section: &Section<'_>) -> Pattern {
     let plain = "1 to 255 visible ASCII characters";
     let one = "one segment of a SPIFFE path: letters, digits and . - _";
-    let trust_domain = section.text("trust_domain", "a trust domain, such as \"example.org\"", is_trust_domain);
+    let trust_domain =
+        section.text("trust_domain", "a trust domain, such as \"example.org\"", is_trust_domain);
     let common_name = section.text("common_name", plain, is_plain);
     let issuer = section.text("issuer", plain, is_plain);
     let namespace = section.text("namespace", one, is_segment);
@@ -142,7 +146,8 @@ fn read_pattern(section: &Section<'_>) -> Pattern {
             Pattern::Subjects { issuer, whom }
         }
         _ => {
-            let problem = Problem::Type { expected: "with exactly one of trust_domain, common_name and issuer" };
+            let problem =
+                Problem::Type { expected: "with exactly one of trust_domain, common_name and issuer" };
             section.mistake("trust_domain", problem);
             Pattern::CommonName(String::new())
         }
@@ -227,7 +232,9 @@ mod tests {
         let good = "[[jwt]]\nissuer='https://i'\naudience='strongroom'\njwks='keys.json'\n";
         let issuer = parse(&format!("{good}algorithms=['ES256']\n")).unwrap().jwt.remove(0);
         assert_eq!((issuer.jwks, issuer.leeway), ("/etc/keys.json".into(), Duration::from_secs(30)));
-        for wrong in ["", "algorithms=[]", "algorithms=['none']", "algorithms=['HS256']", "algorithms=['ES256', 1]"] {
+        for wrong in
+            ["", "algorithms=[]", "algorithms=['none']", "algorithms=['HS256']", "algorithms=['ES256', 1]"]
+        {
             assert_eq!(parse(&format!("{good}{wrong}\n")).unwrap_err(), ["jwt.algorithms"], "{wrong}");
         }
         let late = parse(&format!("{good}algorithms=['ES256']\nleeway='61s'\n")).unwrap_err();

@@ -62,7 +62,8 @@ impl<'t> Document<'t> {
     pub(super) fn sections(&self, name: &'static str, max: usize) -> Vec<Section<'_>> {
         self.known.borrow_mut().insert(name, Vec::new());
         let Some(value) = self.table.get(name) else { return Vec::new() };
-        let tables = value.get_ref().as_array().map(|array| array.iter().map(|item| item.get_ref().as_table()));
+        let tables =
+            value.get_ref().as_array().map(|array| array.iter().map(|item| item.get_ref().as_table()));
         let tables: Option<Vec<_>> = tables.and_then(Iterator::collect);
         match tables {
             Some(tables) if tables.len() <= max => {
@@ -272,7 +273,8 @@ impl<'d> Section<'d> {
     pub(super) fn required_words<T: Copy>(&self, name: &'static str, words: &[(&'static str, T)]) -> Vec<T> {
         self.require(name);
         let wrong = || Problem::NotAmong { allowed: words.iter().map(|(word, _)| *word).collect() };
-        let meaning = |text: Option<&str>| words.iter().find(|(word, _)| text == Some(word)).map(|(_, of)| *of);
+        let meaning =
+            |text: Option<&str>| words.iter().find(|(word, _)| text == Some(word)).map(|(_, of)| *of);
         self.read(name, |value| {
             let array = value.as_array().filter(|array| !array.is_empty()).ok_or_else(wrong)?;
             array.iter().map(|item| meaning(item.get_ref().as_str()).ok_or_else(wrong)).collect()

@@ -15,8 +15,8 @@ mod time;
 
 pub use entry::{ContentType, Expect, MutationExpiry, Revision, View};
 pub use identity::{
-    Binding, Bindings, Grant, IDENTITY_BYTES, Identity, Pattern, SignatureAlgorithm, SpiffeId, Whom, is_plain,
-    is_segment, is_trust_domain,
+    Binding, Bindings, Grant, IDENTITY_BYTES, Identity, Pattern, SignatureAlgorithm, SpiffeId, Whom,
+    is_plain, is_segment, is_trust_domain,
 };
 pub use name::{EntryKey, Labels, NameError, RequestId, SessionId, StreamName, TenantName, TokenName};
 pub use scope::{Scope, Scopes, TenantSet};

@@ -48,7 +48,11 @@ impl Identities {
         let tokens = TokenAuthenticator::new(core.service.tokens(), clock());
         let signed = JwtAuthenticator::new(issuers.collect(), Arc::new(bindings), clock());
         let certificates = CertificateAuthenticator::new(subjects, clock());
-        Arc::new(Gate::new(Arc::new(tokens)).with_certificates(Arc::new(certificates)).with_signed(Arc::new(signed)))
+        Arc::new(
+            Gate::new(Arc::new(tokens))
+                .with_certificates(Arc::new(certificates))
+                .with_signed(Arc::new(signed)),
+        )
     }
 
     /// How often a look at the files found some that cannot be used.

@@ -124,7 +124,12 @@ pub(super) struct Scrape {
 }
 
 impl Scrape {
-    pub(super) fn new(core: &Core, metrics: Arc<Metrics>, in_flight: InFlight, identities: Identities) -> Self {
+    pub(super) fn new(
+        core: &Core,
+        metrics: Arc<Metrics>,
+        in_flight: InFlight,
+        identities: Identities,
+    ) -> Self {
         Self {
             metrics,
             in_flight,

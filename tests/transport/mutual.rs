@@ -109,10 +109,8 @@ async fn an_expired_certificate_and_one_of_an_expired_authority_are_refused() {
 async fn a_certificate_that_is_revoked_while_its_connection_is_open_ends_that_connection_alone() {
     let clients = Clients::new();
     let server = server(&clients, Some(clients.list(&[], 2100))).await;
-    let (mut good, mut bad) = (
-        server.client_with(Some(clients.issue(8, 2100))),
-        server.client_with(Some(clients.issue(7, 2100))),
-    );
+    let (mut good, mut bad) =
+        (server.client_with(Some(clients.issue(8, 2100))), server.client_with(Some(clients.issue(7, 2100))));
     assert!(call(&mut good).await && call(&mut bad).await);
     std::fs::write(server.authority.path("revoked.pem"), clients.list(&[7], 2100)).unwrap();
     server.tls.reload().unwrap();

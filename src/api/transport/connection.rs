@@ -154,7 +154,8 @@ async fn handshake(tls: &TlsSource, tcp: TcpStream, address: SocketAddr) -> io::
     let certificates = session.peer_certificates().unwrap_or_default();
     let certificates: Arc<[_]> =
         certificates.iter().map(|certificate| certificate.clone().into_owned()).collect();
-    let peer = Peer { address, identity: identity(&certificates), certificates, tls: session.protocol_version() };
+    let peer =
+        Peer { address, identity: identity(&certificates), certificates, tls: session.protocol_version() };
     Ok((Prefaced::read(stream).await?, peer))
 }
 

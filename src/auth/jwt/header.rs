@@ -27,7 +27,8 @@ impl Header {
         let foreign = [&self.crit, &self.jwk, &self.jku, &self.x5u, &self.x5c, &self.b64, &self.zip];
         let is_plain = foreign.iter().all(|member| member.is_none());
         let kinds = ["jwt", "at+jwt", "application/at+jwt"];
-        let is_token = self.typ.as_ref().is_none_or(|typ| kinds.iter().any(|kind| typ.eq_ignore_ascii_case(kind)));
+        let is_token =
+            self.typ.as_ref().is_none_or(|typ| kinds.iter().any(|kind| typ.eq_ignore_ascii_case(kind)));
         SignatureAlgorithm::from_name(&self.alg).filter(|_| is_plain && is_token)
     }
 
