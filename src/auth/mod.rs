@@ -19,7 +19,7 @@ pub use authenticate::{
 };
 pub use certificate::{CertificateAuthenticator, CertificateProblem, ClientCertificate, Subjects};
 pub use gate::Gate;
-pub use jwt::{Issuer, JWT_BYTES, JwtAuthenticator, KeySet, KeySetError, KeySource};
+pub use jwt::{Issuer, JwtAuthenticator, KeySet, KeySetError, KeySource};
 pub use permit::{
     Action, Denied, DestroyKeys, DestroyKeysNow, ListSessions, ManageKeys, ManageRoot, ManageTenants,
     ManageTokens, Permit, PurgeSensitive, Read, ReadAudit, ReadFull, ReadStatus, Target, Write, allows,

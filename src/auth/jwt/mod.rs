@@ -16,14 +16,12 @@ use data_encoding::BASE64URL_NOPAD;
 
 use super::{AuthenticateError, Authenticator, Credentials, Principal};
 use crate::env::Clock;
+use crate::model::limits::SIGNED_TOKEN_BYTES;
 use crate::model::{Bindings, Duration, Identity, SignatureAlgorithm, Timestamp};
 
 use claims::Claims;
 use header::Header;
 pub use keys::{KeySet, KeySetError, KeySource};
-
-/// Largest token.
-pub const JWT_BYTES: usize = 8 << 10;
 
 /// An issuer whose tokens are accepted.
 pub struct Issuer {
@@ -105,7 +103,7 @@ impl Issuer {
 
 impl<'t> Parts<'t> {
     fn of(token: &'t str) -> Option<Self> {
-        if token.len() > JWT_BYTES {
+        if token.len() > SIGNED_TOKEN_BYTES {
             return None;
         }
         let (signed, signature) = token.rsplit_once('.')?;
