@@ -156,7 +156,7 @@ mod tests {
     #[tokio::test]
     async fn what_is_no_token_is_refused_before_it_is_sent() {
         let file = tempfile::NamedTempFile::new().unwrap();
-        for text in [&b""[..], b"two words", b"\xff\xfe", &[b'a'; 65], &[b'a'; 5000]] {
+        for text in [&b""[..], b"two words", b"\xff\xfe", &[b'a'; 8193], &[b'a'; 9999]] {
             std::fs::write(file.path(), text).unwrap();
             let token = TokenFile::new(file.path().to_owned());
             assert!(matches!(token.header().await, Err(ClientError::TokenFile { .. })));
