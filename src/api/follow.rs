@@ -12,6 +12,7 @@ use tonic::{Code, Response, Status};
 
 use super::call::Call;
 use super::convert;
+use super::identify::Standing;
 use super::status::status;
 use super::transport::Closing;
 use crate::model::limits::{FOLLOW_HEARTBEAT, REPLAY_CHUNK_EVENTS};
@@ -48,13 +49,24 @@ pub(super) struct Pace {
     follow: bool,
     until: Instant,
     closing: Option<Closing>,
+    standing: Option<Standing>,
 }
 
 impl Pace {
     /// Follows for `max` at most, not longer than the caller's credentials and the server's listener live.
     pub(super) fn new(follow: bool, max: Duration, call: &Call, extensions: &Extensions) -> Self {
         let left = call.credentials_left();
-        Self { follow, until: Instant::now() + max.min(left), closing: extensions.get::<Closing>().cloned() }
+        let (closing, standing) =
+            (extensions.get::<Closing>().cloned(), extensions.get::<Standing>().cloned());
+        Self { follow, until: Instant::now() + max.min(left), closing, standing }
+    }
+
+    /// Whether the caller's credentials still count.
+    async fn confirm(&self) -> Result<(), Status> {
+        match &self.standing {
+            Some(standing) => standing.confirm().await.map(|_| ()),
+            None => Ok(()),
+        }
     }
 
     async fn closing(&self) {
@@ -141,6 +153,11 @@ impl<P: Pages> Course<P> {
                     return Some(Err(status(Code::Unavailable, ErrorReason::Unavailable, text).build()));
                 }
             };
+            // Nothing is read for somebody whose credentials were revoked since.
+            if let Err(refusal) = self.pace.confirm().await {
+                self.over = true;
+                return Some(Err(refusal));
+            }
             match self.pages.next_page().await {
                 Ok(page) => {
                     self.caught_up = page.caught_up;

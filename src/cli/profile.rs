@@ -200,7 +200,8 @@ impl Profile {
 /// # Errors
 /// [`ProfileError::TokenInPlaceOfPath`], [`ProfileError::Token`] or [`ProfileError::TokenExposed`].
 pub fn check_token_file(path: &Path) -> Result<(), ProfileError> {
-    if path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("srt_")) {
+    let is_token = |name: &str| name.starts_with("srt_") || name.starts_with("eyJ");
+    if path.file_name().is_some_and(|name| is_token(&name.to_string_lossy())) {
         return Err(ProfileError::TokenInPlaceOfPath);
     }
     let file = fs::File::open(path).and_then(|file| file.metadata());

@@ -63,7 +63,7 @@ pub enum ClientError {
         path: PathBuf,
     },
     /// A file holds no token.
-    #[error("{path}: not a token (one line of at most 64 visible ASCII characters)")]
+    #[error("{path}: not a token (one line of at most 8192 visible ASCII characters)")]
     TokenFile {
         /// The file.
         path: PathBuf,

@@ -99,8 +99,10 @@ pub const TOKEN_TTL_MIN: Duration = Duration::from_secs(60);
 pub const TOKEN_TTL_DEFAULT: Duration = Duration::from_secs(30 * 24 * 3600);
 /// Most tenants that one token names.
 pub const TOKEN_TENANTS: usize = 64;
-/// Longest token presented, in bytes: ours have 47; a longer one is refused before it is hashed.
+/// Longest token of our own, in bytes: they have 47; a longer one is refused before it is hashed.
 pub const TOKEN_BYTES: usize = 64;
+/// Longest token of another issuer, in bytes; a longer one is refused before it is taken apart.
+pub const SIGNED_TOKEN_BYTES: usize = 8 << 10;
 /// Longest time that one stream is followed, so that drain and balancing work.
 pub const FOLLOW_MAX: Duration = Duration::from_secs(3600);
 /// Pause between heartbeats on a followed stream.

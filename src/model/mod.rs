@@ -6,6 +6,7 @@
 pub mod limits;
 
 mod entry;
+mod identity;
 mod name;
 mod scope;
 mod session;
@@ -13,6 +14,10 @@ mod tenant;
 mod time;
 
 pub use entry::{ContentType, Expect, MutationExpiry, Revision, View};
+pub use identity::{
+    Binding, Bindings, Grant, IDENTITY_BYTES, Identity, Pattern, SignatureAlgorithm, SpiffeId, Whom,
+    is_plain, is_segment, is_trust_domain,
+};
 pub use name::{EntryKey, Labels, NameError, RequestId, SessionId, StreamName, TenantName, TokenName};
 pub use scope::{Scope, Scopes, TenantSet};
 pub use session::Owner;

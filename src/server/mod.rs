@@ -8,6 +8,7 @@ pub mod daemon;
 
 mod dev;
 mod error;
+mod identity;
 mod ports;
 mod probes;
 mod root;
@@ -19,7 +20,7 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use tonic_health::server::HealthReporter;
 
-use crate::api::transport::{RELOAD_EVERY, ServeReport};
+use crate::api::transport::ServeReport;
 use crate::commit::Committer;
 use crate::config::{Config, EngineKind};
 use crate::crypto::RecoveryPrivateKey;
@@ -95,7 +96,7 @@ impl Server {
         // tonic-health begins as SERVING; until the ports are served, below, nobody can ask.
         report(&reporter, false).await;
         let drain = CancellationToken::new();
-        let watching = tokio::spawn(ports.tls().watch(RELOAD_EVERY, drain.clone()));
+        let watching = tokio::spawn(ports.identities().watch(drain.clone()));
         let served = ports.serve(&core, health, &drain)?;
         let sweeping = tokio::spawn(sweep(Arc::clone(&core.service), drain.clone()));
         let working = tokio::spawn(work(Arc::clone(&core.service), drain.clone()));

@@ -13,6 +13,7 @@ use tonic::body::Body;
 use tonic::{Code, Status};
 
 use super::Core;
+use super::identity::Identities;
 use crate::api::layers::{InFlight, Rpc, Step};
 use crate::commit::{Committer, LATENCY_BOUNDS_MS};
 use crate::keyring::Keyring;
@@ -119,10 +120,16 @@ pub(super) struct Scrape {
     keyring: Arc<Keyring>,
     service: Arc<Service>,
     engine: Arc<dyn StorageEngine>,
+    identities: Identities,
 }
 
 impl Scrape {
-    pub(super) fn new(core: &Core, metrics: Arc<Metrics>, in_flight: InFlight) -> Self {
+    pub(super) fn new(
+        core: &Core,
+        metrics: Arc<Metrics>,
+        in_flight: InFlight,
+        identities: Identities,
+    ) -> Self {
         Self {
             metrics,
             in_flight,
@@ -130,6 +137,7 @@ impl Scrape {
             keyring: Arc::clone(&core.keyring),
             service: Arc::clone(&core.service),
             engine: Arc::clone(&core.engine),
+            identities,
         }
     }
 
@@ -139,6 +147,7 @@ impl Scrape {
         let (calls, streams) = self.in_flight.taken();
         metrics.requests_in_flight.set(calls as u64);
         metrics.streams_followed.set(streams as u64);
+        metrics.identity_reload_failures.raise_to(self.identities.failures());
         let commits = self.committer.stats();
         metrics.commit_groups.raise_to(commits.groups);
         metrics.commit_operations.raise_to(commits.operations);

@@ -51,6 +51,9 @@ metrics! {
     /// Calls that the caller was not permitted to make.
     denials: Counter = "strongroom_authorization_denials_total", Counter::default();
 
+    /// Looks at files of certificates, authorities, revocations and issuers' keys that found some that cannot be used.
+    identity_reload_failures: Counter = "strongroom_identity_reload_failures_total", Counter::default();
+
     /// Time that the engine took for a group, until it was durable.
     commit_seconds: CopiedHistogram = "strongroom_commit_seconds", CopiedHistogram::default();
     /// Groups committed.

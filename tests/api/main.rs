@@ -19,6 +19,7 @@ mod events;
 mod expiry;
 mod faults;
 mod hidden;
+mod identity;
 mod integrity;
 mod jobs;
 mod keys;

@@ -18,6 +18,7 @@ mod dev_server;
 mod exit_codes;
 mod fake;
 mod help;
+mod identity;
 mod installation;
 mod jobs;
 mod keys;

@@ -8,8 +8,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 use ring::digest::{SHA256, digest};
 use strongroom::api::layers::{Around, InFlight, MessageLimits, Methods, Stack};
+use strongroom::api::transport::Peer;
 use strongroom::api::{Admin, Approvals, Context as ContextHandler, Identify};
-use strongroom::auth::TokenAuthenticator;
+use strongroom::auth::{Authenticator, ClientCertificate, Gate, TokenAuthenticator};
 use strongroom::commit::Committer;
 use strongroom::env::{Clock, Entropy, EntropyError};
 use strongroom::keyring::{
@@ -29,7 +30,7 @@ use strongroom::store::{
 };
 use tokio::sync::Semaphore;
 use tonic::service::Routes;
-use tower::Layer as _;
+use tower::{Layer as _, ServiceExt as _};
 use zeroize::Zeroizing;
 
 use super::daemon::Login;
@@ -205,7 +206,8 @@ impl Inside {
         for login in [Login::App, Login::Admin, Login::Reader] {
             service.ensure_token(&grant(login), &secret(login)).await.unwrap();
         }
-        let (data, admin) = routes(&service, dyn_clock);
+        let tokens = TokenAuthenticator::new(service.tokens(), dyn_clock);
+        let (data, admin) = routes(&service, Arc::new(tokens));
         let sweeper = Sweeper::new(Arc::clone(&service));
         let jobs = Jobs::new(Arc::clone(&service));
         Self {
@@ -222,6 +224,27 @@ impl Inside {
             data,
             admin,
         }
+    }
+
+    /// The data plane as somebody finds it whose connection has `certificate` (DER) and who may also be known to others
+    /// than our own tokens.
+    pub fn context_through(
+        &self,
+        more: impl FnOnce(Gate, Arc<dyn Clock>) -> Gate,
+        token: Option<&str>,
+        certificate: Option<&[u8]>,
+    ) -> Context {
+        let clock: Arc<dyn Clock> = Arc::<FakeClock>::clone(&self.clock);
+        let tokens = TokenAuthenticator::new(self.service.tokens(), Arc::clone(&clock));
+        let (data, _) = routes(&self.service, Arc::new(more(Gate::new(Arc::new(tokens)), clock)));
+        let identity = certificate.map(|der| Arc::new(ClientCertificate::read(der)));
+        let address = ([127, 0, 0, 1], 1).into();
+        let peer = Peer { address, certificates: Arc::new([]), identity, tls: None };
+        let over = data.map_request(move |mut request: http::Request<tonic::body::Body>| {
+            request.extensions_mut().insert(peer.clone());
+            request
+        });
+        context(wire::wire(over, token))
     }
 
     /// The generated client of the data plane.
@@ -323,7 +346,7 @@ fn grant(login: Login) -> CreateToken {
 }
 
 /// The data and the admin port without sockets.
-fn routes(service: &Arc<Service>, clock: Arc<dyn Clock>) -> (Wire, Wire) {
+fn routes(service: &Arc<Service>, authenticator: Arc<dyn Authenticator>) -> (Wire, Wire) {
     let methods = Arc::new(Methods::from_descriptors([DESCRIPTORS]).unwrap());
     let in_flight = InFlight::with_bounds(Arc::clone(&methods), 4096, 4096);
     let minted = Mutex::new(0_u128);
@@ -333,7 +356,6 @@ fn routes(service: &Arc<Service>, clock: Arc<dyn Clock>) -> (Wire, Wire) {
         minted.to_be_bytes()
     };
     let stack = Stack::new(methods, mint, in_flight, MessageLimits::default(), Duration::from_secs(30));
-    let authenticator = Arc::new(TokenAuthenticator::new(service.tokens(), clock));
     let identify = Around(Identify::new(authenticator, Arc::clone(service)));
     let data = ContextServiceServer::new(ContextHandler::new(Arc::clone(service)))
         .max_decoding_message_size(usize::MAX);
