@@ -111,6 +111,9 @@ pub enum Failure {
         /// How many it has.
         sessions: u64,
     },
+    /// The server has no token of that name.
+    #[error("there is no such token")]
+    NoSuchToken,
     /// A job of this kind works already.
     #[error("nothing was done: a {} of the tenant {tenant} works already", kind.name())]
     JobWorks {
@@ -193,6 +196,7 @@ impl Failure {
         match self {
             Self::Profile(_) | Self::Name { .. } | Self::Argument(_) | Self::Combination(_) => Exit::Usage,
             Self::Call { source, .. } => exit_of(source),
+            Self::NoSuchToken => Exit::NotFound,
             Self::Bench(error) => error.exit(),
             Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => Exit::Success,
             Self::JobFailures { kind: JobKind::Scrub, .. } | Self::RootDamaged { .. } => Exit::Tampering,
@@ -235,6 +239,7 @@ impl Failure {
             Self::RootDamaged { .. } => {
                 Some("stop, keep the files as they are, and see the server's access log".to_owned())
             }
+            Self::NoSuchToken => Some("'strongroom token list' shows the tokens".to_owned()),
             Self::RootUnopened => Some(
                 "do not restart the server before 'strongroom root migrate' or a new recovery".to_owned(),
             ),

@@ -126,7 +126,9 @@ pub enum Command {
     /// Manage sessions
     ///
     /// A session as JSON: session, owner {issuer, client, subject}, created, expires, expires_at_latest, idle_ttl_ms, labels,
-    /// revision, sensitive_purged. What is absent is null; times are RFC 3339 in UTC.
+    /// revision, sensitive_purged. What is absent is null; times are RFC 3339 in UTC. 'delete --dry-run' and 'purge --dry-run'
+    /// print session, owner, expires, entries (how many would be lost, or lose their full view; the events are lost with the
+    /// session, too) and sensitive_purged.
     #[command(subcommand)]
     Session(session::SessionCommand),
     /// Put, get and watch the entries of a session

@@ -4,7 +4,7 @@ use clap::{Args, Subcommand};
 use futures_util::StreamExt as _;
 use serde::Serialize;
 
-use super::destroy::{self, HORIZON, HowArgs};
+use super::destroy::{self, HORIZON, HowArgs, PlanArgs};
 use super::failure::Failure;
 use super::invocation::Invocation;
 use super::output::{Record, Time, optional_cell};
@@ -23,7 +23,7 @@ pub enum TenantCommand {
     /// Refuse all use of a tenant's data until it is resumed
     ///
     /// It takes effect with the next request. Nothing is lost.
-    Suspend(NamedArgs),
+    Suspend(SuspendArgs),
     /// End a suspension
     Resume(NamedArgs),
     /// Refuse all use of a suspended tenant, and destroy its keys when its grace is over
@@ -50,6 +50,15 @@ pub struct NamedArgs {
     name: String,
 }
 
+/// Arguments of `tenant suspend`.
+#[derive(Debug, Args)]
+pub struct SuspendArgs {
+    #[command(flatten)]
+    which: NamedArgs,
+    #[command(flatten)]
+    plan: PlanArgs,
+}
+
 /// Arguments of `tenant destroy`.
 #[derive(Debug, Args)]
 pub struct DestroyArgs {
@@ -73,11 +82,7 @@ impl TenantCommand {
             Self::Describe(args) => {
                 admin.describe_tenant(&args.name).await.map_err(Failure::call("show the tenant"))?
             }
-            Self::Suspend(args) => {
-                invocation
-                    .confirm("This refuses all use of the tenant's data until it is resumed.", &args.name)?;
-                admin.suspend_tenant(&args.name).await.map_err(Failure::call("suspend the tenant"))?
-            }
+            Self::Suspend(args) => return suspend(&admin, &args, invocation).await,
             Self::Resume(args) => {
                 admin.resume_tenant(&args.name).await.map_err(Failure::call("resume the tenant"))?
             }
@@ -95,6 +100,18 @@ impl TenantCommand {
         };
         invocation.console.record(&Shown::from(&*tenant))
     }
+}
+
+async fn suspend(admin: &Admin, args: &SuspendArgs, invocation: &mut Invocation) -> Result<(), Failure> {
+    let name = &args.which.name;
+    let tenant = if args.plan.dry_run {
+        admin.describe_tenant(name).await.map_err(Failure::call("show the tenant"))?
+    } else {
+        invocation.confirm("This refuses all use of the tenant's data until it is resumed.", name)?;
+        admin.suspend_tenant(name).await.map_err(Failure::call("suspend the tenant"))?
+    };
+    invocation.console.record(&Shown::from(&*tenant))?;
+    args.plan.say(&mut invocation.console)
 }
 
 async fn list(invocation: &mut Invocation) -> Result<(), Failure> {

@@ -436,8 +436,13 @@ impl AdminService for Service {
     }
 
     async fn list_tokens(&self, _: Request<v1::ListTokensRequest>) -> Answer<v1::ListTokensResponse> {
-        self.0.lock().unwrap().begin("list_tokens")?;
-        answer(v1::ListTokensResponse { tokens: Vec::new(), next_page_token: String::new() })
+        let mut state = self.0.lock().unwrap();
+        state.begin("list_tokens")?;
+        // Whatever tokens were made, they are shown as one.
+        let made = (state.tokens > 0)
+            .then(|| token("ci".to_owned(), vec![v1::Scope::Read.into()], vec!["*".to_owned()], false));
+        let tokens = made.flatten().into_iter().collect();
+        answer(v1::ListTokensResponse { tokens, next_page_token: String::new() })
     }
 
     async fn revoke_token(
