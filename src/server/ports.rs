@@ -10,7 +10,8 @@ use tonic::service::Routes;
 use tonic_health::pb::health_server::{Health, HealthServer};
 
 use super::identity::Identities;
-use super::probes::{Measure, Scrape};
+use super::probes::{Measure, Probes};
+use super::readiness::Readiness;
 use super::{Core, ServerError};
 use crate::api::layers::{Around, InFlight, MessageLimits, Methods, Rpc, Stack};
 use crate::api::transport::{ConnectionLimits, Listener, ServeReport};
@@ -68,7 +69,7 @@ impl Ports {
     pub(super) fn serve(
         self,
         core: &Core,
-        health: HealthServer<impl Health>,
+        (readiness, health): (Arc<Readiness>, HealthServer<impl Health>),
         drain: &CancellationToken,
     ) -> Result<[JoinHandle<ServeReport>; 3], ServerError> {
         let methods = Arc::new(Methods::from_descriptors(DESCRIBED).map_err(|_| ServerError::Descriptors)?);
@@ -80,7 +81,7 @@ impl Ports {
         let gate = self.identities.gate(core, &self.config);
         let identify = Around(Identify::new(gate, Arc::clone(&core.service)));
         let [data, admin, probes] = routes(core, health)?;
-        let scrape = Around(Scrape::new(core, Arc::clone(&metrics), in_flight, self.identities()));
+        let asked = Around(Probes::new(core, readiness, Arc::clone(&metrics), in_flight, self.identities()));
         let limits = ConnectionLimits {
             connections: limits.max_connections,
             age: limits.connection_age,
@@ -95,7 +96,7 @@ impl Ports {
         Ok([
             listen(listener(data_socket, data_tls), answer(data), drain),
             listen(listener(admin_socket, admin_tls), answer(admin), drain),
-            listen(listener(probes_socket, probes_tls), scrape.layer(answer(probes)), drain),
+            listen(listener(probes_socket, probes_tls), asked.layer(answer(probes)), drain),
         ])
     }
 }
