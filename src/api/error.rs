@@ -70,6 +70,8 @@ fn draft(error: &Error) -> Draft {
         Error::KeyState(state) => {
             begin(Code::FailedPrecondition, ErrorReason::KeyState).metadata("state", state.name())
         }
+        Error::WrappingKeyNotFound => begin(Code::NotFound, ErrorReason::WrappingKeyNotFound),
+        Error::KeyNotExportable => begin(Code::FailedPrecondition, ErrorReason::KeyNotExportable),
         Error::KeyInUse { found } => {
             begin(Code::FailedPrecondition, ErrorReason::KeyInUse).metadata("sessions", found.to_string())
         }

@@ -15,7 +15,8 @@ pub use authenticate::{
     token_digest,
 };
 pub use permit::{
-    Action, Denied, DestroyKeys, DestroyKeysNow, ListSessions, ManageKeys, ManageTenants, ManageTokens,
-    Permit, PurgeSensitive, Read, ReadAudit, ReadFull, ReadStatus, Target, Write, authorize,
+    Action, Denied, DestroyKeys, DestroyKeysNow, ExportKeys, ImportKeys, ListSessions, ManageKeys,
+    ManageTenants, ManageTokens, Permit, PurgeSensitive, Read, ReadAudit, ReadFull, ReadStatus, Target,
+    Write, authorize,
 };
 pub use principal::{Caller, Principal, Source};

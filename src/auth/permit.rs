@@ -66,6 +66,14 @@ action!(
     DestroyKeysNow: KeysDestroyNow
 );
 action!(
+    /// Imports key material.
+    ImportKeys: KeysImport
+);
+action!(
+    /// Exports keys.
+    ExportKeys: KeysExport
+);
+action!(
     /// Reads an access log.
     ReadAudit: Audit
 );

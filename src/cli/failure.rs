@@ -83,6 +83,22 @@ pub enum Failure {
         /// What the system said.
         source: io::Error,
     },
+    /// Others than the owner can read key material.
+    #[error("{} has mode {mode:04o}: others can read the key material in it", path.display())]
+    MaterialExposed {
+        /// The file.
+        path: PathBuf,
+        /// Its permission bits.
+        mode: u32,
+    },
+    /// A file does not hold a key.
+    #[error("{} does not hold {bytes} bytes, nor their base64 or hexadecimal digits", path.display())]
+    KeyFile {
+        /// The file.
+        path: PathBuf,
+        /// How many it should hold.
+        bytes: usize,
+    },
     /// The server refused, or there was no answer.
     #[error("cannot {doing}: {source}")]
     Call {
@@ -175,6 +191,8 @@ impl Failure {
             | Self::NobodyToAsk
             | Self::Malformed(_)
             | Self::Output(_)
+            | Self::MaterialExposed { .. }
+            | Self::KeyFile { .. }
             | Self::Start(_) => Exit::Failed,
         }
     }
@@ -203,10 +221,17 @@ impl Failure {
             Self::TooLarge { .. } | Self::TooMany { .. } => {
                 Some("split it into several entries or events".to_owned())
             }
+            Self::MaterialExposed { .. } => Some(
+                "give it mode 600, and take the material for known if others could have read it".to_owned(),
+            ),
             Self::File { source, .. } if source.kind() == io::ErrorKind::AlreadyExists => {
                 Some("name a file that does not exist yet; this one is left as it is".to_owned())
             }
-            Self::File { .. } | Self::Malformed(_) | Self::Output(_) | Self::Start(_) => None,
+            Self::File { .. }
+            | Self::KeyFile { .. }
+            | Self::Malformed(_)
+            | Self::Output(_)
+            | Self::Start(_) => None,
         }
     }
 }
@@ -322,6 +347,12 @@ fn hint_of_reason(error: &ClientError) -> Option<String> {
         R::KeyDisabled => "'strongroom key list' shows the state of each version",
         R::KeyNotFound => "'strongroom key list' shows the versions and their states",
         R::KeyState => key_state_hint(error),
+        R::WrappingKeyNotFound => {
+            "a wrapping key is for one import and for 3 days: 'strongroom key wrapping-key' makes another"
+        }
+        R::KeyNotExportable => {
+            "only a tenant that was created with --exportable lets its keys out, and that cannot be changed"
+        }
         R::KeyInUse => return error.detail("sessions").map(in_use_hint),
         R::JobNotFound => "'strongroom job list' shows the jobs",
         R::KeyDestroyed | R::SensitivePurged => "this cannot be undone; what the key protected is gone",

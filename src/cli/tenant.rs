@@ -13,7 +13,7 @@ use crate::client::{TenantRecord, TenantState};
 #[derive(Debug, Subcommand)]
 pub enum TenantCommand {
     /// Create a tenant with keys of its own
-    Create(NamedArgs),
+    Create(CreateArgs),
     /// List the tenants that the token may know of
     List,
     /// Show a tenant
@@ -24,6 +24,16 @@ pub enum TenantCommand {
     Suspend(NamedArgs),
     /// End a suspension
     Resume(NamedArgs),
+}
+
+/// Arguments of `tenant create`.
+#[derive(Debug, Args)]
+pub struct CreateArgs {
+    #[command(flatten)]
+    named: NamedArgs,
+    /// Let versions of its key be exported, now and ever after; otherwise they never leave the store
+    #[arg(long)]
+    exportable: bool,
 }
 
 /// Arguments of the verbs that take a tenant and nothing else.
@@ -42,7 +52,13 @@ impl TenantCommand {
         let admin = invocation.admin()?;
         let tenant = match self {
             Self::Create(args) => {
-                admin.create_tenant(&args.name).await.map_err(Failure::call("create the tenant"))?
+                let name = &args.named.name;
+                let made = if args.exportable {
+                    admin.create_exportable_tenant(name).await
+                } else {
+                    admin.create_tenant(name).await
+                };
+                made.map_err(Failure::call("create the tenant"))?
             }
             Self::Describe(args) => {
                 admin.describe_tenant(&args.name).await.map_err(Failure::call("show the tenant"))?
@@ -79,6 +95,7 @@ struct Shown {
     created: Time,
     primary_key_version: u32,
     audit_log: String,
+    exportable: bool,
 }
 
 impl From<&TenantRecord> for Shown {
@@ -94,19 +111,21 @@ impl From<&TenantRecord> for Shown {
             created: Time(tenant.create_time),
             primary_key_version: tenant.primary_kek_version,
             audit_log: tenant.audit_log.clone(),
+            exportable: tenant.exportable,
         }
     }
 }
 
 impl Record for Shown {
     const COLUMNS: &'static [&'static str] =
-        &["TENANT", "STATE", "KEY VERSION", "CREATED", "UID", "AUDIT LOG"];
+        &["TENANT", "STATE", "KEY VERSION", "EXPORTABLE", "CREATED", "UID", "AUDIT LOG"];
 
     fn cells(&self) -> Vec<String> {
         vec![
             self.tenant.clone(),
             self.state.to_owned(),
             self.primary_key_version.to_string(),
+            if self.exportable { "yes" } else { "no" }.to_owned(),
             self.created.to_string(),
             self.uid.clone(),
             self.audit_log.clone(),

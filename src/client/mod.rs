@@ -50,8 +50,9 @@ mod token;
 mod watch;
 
 pub use admin::{
-    Admin, AuditEvent, AuditOrder, AuditSearch, AuditTail, DestroyKek, Job, JobKind, JobState, JobWatch, Kek,
-    KekDestruction, KekUse, NewToken, Rotation, ServerStatus, TenantRecord, Token, TokenCreated,
+    Admin, AuditEvent, AuditOrder, AuditSearch, AuditTail, DestroyKek, ExportedKek, Job, JobKind, JobState,
+    JobWatch, Kek, KekDestruction, KekUse, NewToken, Rotation, ServerStatus, TenantRecord, Token,
+    TokenCreated, WrappingKey,
 };
 pub use answer::{Answer, AuditStamp};
 pub use batch::{Delete, Found, Put, Write, Written};
@@ -67,8 +68,9 @@ pub use session::{Session, SessionHandle, UpdateSession};
 pub use tenant::{CreateSession, Tenant};
 pub use watch::{EntryChange, Watch, WatchStream, WatchUpdate};
 
+pub use crate::crypto::{Secret, WRAPPED_BYTES, WrappedKey, WrappingPublicKey};
 pub use crate::model::{
-    Expect, KekState, MutationExpiry, Owner, Revision, Scope, TenantState, Timestamp, View,
+    Expect, KekOrigin, KekState, MutationExpiry, Owner, Revision, Scope, TenantState, Timestamp, View,
 };
 pub use bytes::Bytes;
 pub use futures_util::stream::BoxStream;

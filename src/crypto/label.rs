@@ -15,10 +15,15 @@ pub(super) const EVENT_ID: &str = "strongroom event id/1";
 pub(super) const REK_COMMITMENT: &str = "strongroom rek commitment/1";
 /// The key between an ephemeral X25519 key and a recovery recipient.
 pub(super) const RECIPIENT: &str = "strongroom recovery recipient/1";
+/// Begins what is said beside key material that is wrapped for the store.
+pub(super) const KEY_IMPORT: &str = "strongroom key import/1";
+/// Begins what is said beside key material that is wrapped for somebody outside.
+pub(super) const KEY_EXPORT: &str = "strongroom key export/1";
 
 /// All of them, for the test that holds them apart.
 #[cfg(test)]
-pub(super) const ALL: [&str; 6] = [RECORD, BLIND, PSEUDONYM, EVENT_ID, REK_COMMITMENT, RECIPIENT];
+pub(super) const ALL: [&str; 8] =
+    [RECORD, BLIND, PSEUDONYM, EVENT_ID, REK_COMMITMENT, RECIPIENT, KEY_IMPORT, KEY_EXPORT];
 
 #[cfg(test)]
 mod tests {

@@ -8,6 +8,7 @@
 //! What it does not do: it stores nothing, caches nothing and knows no policy.
 
 mod blind;
+mod hpke;
 mod label;
 mod padme;
 mod recipient;
@@ -15,6 +16,9 @@ mod record;
 mod secret;
 
 pub use blind::{Blinded, Pseudonym};
+pub use hpke::{
+    WRAPPED_BYTES, WrapError, WrappedKey, WrappingPrivateKey, WrappingPublicKey, export_info, import_info,
+};
 pub use padme::padded_len;
 pub use recipient::{RecipientError, RecoveryPrivateKey, RecoveryPublicKey};
 pub use record::{

@@ -101,6 +101,8 @@ pub enum Kind {
     TokenName = 31,
     /// What there is to know of a job.
     Job = 32,
+    /// The private key for which key material is wrapped that is to be imported.
+    WrappingKey = 33,
 }
 
 /// The id of the key that sealed a record: random for a session's key, id and version for a wrapping key.

@@ -10,13 +10,17 @@ use super::KeyringError;
 use super::tenant::Description;
 use super::version::{KekVersionState, Rotation};
 use crate::crypto::SealError;
-use crate::model::{Duration, KekState, KekVersion, TenantName, TenantRef, TenantState, Timestamp};
+use crate::model::{
+    Duration, KekOrigin, KekState, KekVersion, TenantName, TenantRef, TenantState, Timestamp,
+};
 
 /// The version of the system row's payload.
 const SYSTEM: u8 = 1;
-/// The versions of a tenant's payload: the first has no destruction times. What is written is the second.
+/// The versions of a tenant's payload: the first has no destruction times, the second says nothing about custody. What is
+/// written is the third.
 const TENANT_V1: u8 = 1;
 const TENANT_V2: u8 = 2;
+const TENANT_V3: u8 = 3;
 
 /// `V` is a version of the key as the payload's version writes it.
 #[derive(Serialize, Deserialize)]
@@ -37,6 +41,16 @@ struct StoredTenant<'a, V> {
 struct RotationV2 {
     every_ms: u64,
     next_ms: u64,
+}
+
+/// What the third version has behind the rest: what may leave the store, and which keys somebody else has, or may have.
+#[derive(Default, Serialize, Deserialize)]
+struct CustodyV3 {
+    exportable: bool,
+    /// Versions that were imported.
+    imported: Vec<u32>,
+    /// Versions that were exported, and when that first happened, in milliseconds.
+    exported: Vec<(u32, u64)>,
 }
 
 #[derive(Deserialize)]
@@ -84,7 +98,7 @@ pub(super) fn encode_tenant(description: &Description) -> Result<Zeroizing<Vec<u
         audit_epoch: description.audit_epoch,
         pseudonym_version: description.pseudonym_version,
     };
-    encode(TENANT_V2, &(stored, RotationV2::from(description.rotation)))
+    encode(TENANT_V3, &(stored, RotationV2::from(description.rotation), CustodyV3::from(description)))
 }
 
 /// Opens a tenant's description; anything that no version of this program would write is refused.
@@ -93,9 +107,13 @@ pub(super) fn decode_tenant(tenant: TenantRef, payload: &[u8]) -> Result<Descrip
         Some(&TENANT_V1) => {
             check_tenant::<VersionV1>(tenant, decode(TENANT_V1, payload)?, RotationV2::default())
         }
-        _ => {
+        Some(&TENANT_V2) => {
             let (stored, rotation) = decode(TENANT_V2, payload)?;
             check_tenant::<VersionV2>(tenant, stored, rotation)
+        }
+        _ => {
+            let (stored, rotation, custody): (_, _, CustodyV3) = decode(TENANT_V3, payload)?;
+            custody.apply(check_tenant::<VersionV2>(tenant, stored, rotation)?)
         }
     }
 }
@@ -119,6 +137,7 @@ fn check_tenant<V: Into<VersionV2>>(
         audit_epoch: stored.audit_epoch,
         pseudonym_version: stored.pseudonym_version,
         rotation: rotation.check(),
+        exportable: false,
     };
     if stored.incarnation != tenant.incarnation { Err(KeyringError::Integrity) } else { Ok(description) }
 }
@@ -175,6 +194,35 @@ impl RotationV2 {
     }
 }
 
+impl From<&Description> for CustodyV3 {
+    fn from(of: &Description) -> Self {
+        let imported = of.versions.iter().filter(|of| of.origin == KekOrigin::Imported);
+        let exported = of.versions.iter().filter_map(|of| Some((of.version.0, of.exported?.as_millis())));
+        Self {
+            exportable: of.exportable,
+            imported: imported.map(|of| of.version.0).collect(),
+            exported: exported.collect(),
+        }
+    }
+}
+
+impl CustodyV3 {
+    /// Says it in the description; a version that is not listed there, or named twice, is damage.
+    fn apply(self, mut description: Description) -> Result<Description, KeyringError> {
+        description.exportable = self.exportable;
+        for version in &self.imported {
+            listed(&mut description, *version)?.origin = KekOrigin::Imported;
+        }
+        for (version, at) in &self.exported {
+            listed(&mut description, *version)?.exported = Some(Timestamp::from_millis(*at));
+        }
+        // What is written is in one form only.
+        let is_canonical = self.imported.is_sorted_by(|one, next| one < next)
+            && self.exported.is_sorted_by(|(one, _), (next, _)| one < next);
+        if is_canonical { Ok(description) } else { Err(KeyringError::Integrity) }
+    }
+}
+
 impl From<VersionV1> for VersionV2 {
     fn from(of: VersionV1) -> Self {
         let VersionV1 { version, state, created_ms, changed_ms } = of;
@@ -205,8 +253,16 @@ impl VersionV2 {
             created: Timestamp::from_millis(self.created_ms),
             changed: Timestamp::from_millis(self.changed_ms),
             destroy_at,
+            origin: KekOrigin::Generated,
+            exported: None,
         })
     }
+}
+
+fn listed(description: &mut Description, version: u32) -> Result<&mut KekVersionState, KeyringError> {
+    let versions = &mut description.versions;
+    let at = versions.binary_search_by_key(&version, |of| of.version.0);
+    at.ok().and_then(|at| versions.get_mut(at)).ok_or(KeyringError::Integrity)
 }
 
 /// The one primary among versions that ascend.

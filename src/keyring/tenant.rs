@@ -10,7 +10,9 @@ use super::version::{KekVersionState, Rotation};
 use super::wrap::{KeySet, RootKey, Slot};
 use crate::crypto::{AuditKey, ControlKey, IndexKey, Kek, KeyId, Kind, PseudonymKey, Sealed};
 use crate::env::Entropy;
-use crate::model::{KekState, KekVersion, Revision, StoreId, TenantName, TenantRef, TenantState, Timestamp};
+use crate::model::{
+    KekOrigin, KekState, KekVersion, Revision, StoreId, TenantName, TenantRef, TenantState, Timestamp,
+};
 use crate::store::{Key, Row, RowError, keys};
 
 /// A tenant's row, opened.
@@ -37,6 +39,7 @@ pub(super) struct Description {
     pub(super) audit_epoch: u32,
     pub(super) pseudonym_version: u32,
     pub(super) rotation: Option<Rotation>,
+    pub(super) exportable: bool,
 }
 
 impl Tenant {
@@ -94,6 +97,12 @@ impl Tenant {
         self.description.rotation
     }
 
+    /// Whether versions of its key may leave the store, wrapped for somebody. Said when it was made, for ever.
+    #[must_use]
+    pub fn exportable(&self) -> bool {
+        self.description.exportable
+    }
+
     /// The key that blinds the tenant's names.
     #[must_use]
     pub fn index(&self) -> &IndexKey {
@@ -142,6 +151,7 @@ impl Tenant {
     pub(super) fn generate(
         tenant: TenantRef,
         name: TenantName,
+        exportable: bool,
         now: Timestamp,
         entropy: &dyn Entropy,
     ) -> Result<Self, KeyringError> {
@@ -159,10 +169,11 @@ impl Tenant {
                 changed: now,
                 kek_id,
                 primary: first,
-                versions: vec![KekVersionState::new(first, KekState::Primary, now)],
+                versions: vec![KekVersionState::new(first, KekState::Primary, KekOrigin::Generated, now)],
                 audit_epoch: 1,
                 pseudonym_version: 1,
                 rotation: None,
+                exportable,
             },
             keys: KeySet::generate(entropy)?,
             keks: vec![(first, Arc::new(Kek::generate(entropy)?))],

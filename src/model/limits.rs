@@ -76,6 +76,10 @@ pub const KEY_GRACE_MAX: Duration = Duration::from_secs(90 * 24 * 3600);
 pub const KEY_PERIOD_MIN: Duration = Duration::from_secs(24 * 3600);
 /// Longest such time.
 pub const KEY_PERIOD_MAX: Duration = Duration::from_secs(3650 * 24 * 3600);
+/// How long key material can be wrapped for a wrapping key: time for a ceremony with an offline device, and over a weekend.
+pub const WRAPPING_KEY_TTL: Duration = Duration::from_secs(3 * 24 * 3600);
+/// Most wrapping keys of a tenant at one time: each is for one import, and few people import at once.
+pub const WRAPPING_KEYS: usize = 16;
 /// Sessions that a job names of those that it could not work on.
 pub const JOB_FAILURES: usize = 32;
 /// Most sessions a second that a job's rate may be.

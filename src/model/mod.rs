@@ -16,5 +16,5 @@ pub use entry::{ContentType, Expect, MutationExpiry, Revision, View};
 pub use name::{EntryKey, Labels, NameError, RequestId, SessionId, StreamName, TenantName, TokenName};
 pub use scope::{Scope, Scopes, TenantSet};
 pub use session::Owner;
-pub use tenant::{KekState, KekVersion, StoreId, TenantId, TenantRef, TenantState};
+pub use tenant::{KekOrigin, KekState, KekVersion, StoreId, TenantId, TenantRef, TenantState};
 pub use time::{Duration, Timestamp};

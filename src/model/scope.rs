@@ -29,11 +29,15 @@ pub enum Scope {
     KeysDestroy,
     /// Destroy keys without a grace period.
     KeysDestroyNow,
+    /// Import key material.
+    KeysImport,
+    /// Export keys of tenants that are exportable.
+    KeysExport,
 }
 
 impl Scope {
     /// All scopes, in the order of their bits.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 13] = [
         Self::Read,
         Self::ReadFull,
         Self::Write,
@@ -45,6 +49,8 @@ impl Scope {
         Self::Status,
         Self::KeysDestroy,
         Self::KeysDestroyNow,
+        Self::KeysImport,
+        Self::KeysExport,
     ];
 
     /// The scope's name, as in the CLI and in the access log.
@@ -62,6 +68,8 @@ impl Scope {
             Self::Status => "status",
             Self::KeysDestroy => "keys-destroy",
             Self::KeysDestroyNow => "keys-destroy-now",
+            Self::KeysImport => "keys-import",
+            Self::KeysExport => "keys-export",
         }
     }
 

@@ -154,6 +154,8 @@ impl Service {
         };
         if row == *tenant.row_key() {
             self.sweep_tenant(&tenant, index, now).await
+        } else if keys::is_wrapping_key(&row) {
+            self.sweep_wrapping_key(&tenant, index, &row, now).await
         } else if keys::is_session(&row) {
             self.sweep_session(&tenant, &index, second, &row, now).await
         } else {
@@ -191,6 +193,20 @@ impl Service {
             return Ok(Swept::NotYet);
         }
         self.drop_index(Some(&tenant), index).await
+    }
+
+    async fn sweep_wrapping_key(
+        &self,
+        tenant: &Tenant,
+        index: Key,
+        key: &Key,
+        now: Timestamp,
+    ) -> Result<Swept, Error> {
+        match self.wrapping_key_due(tenant, key, &index, now).await? {
+            Some(true) => Ok(Swept::Other),
+            Some(false) => Ok(Swept::NotYet),
+            None => self.drop_index(Some(tenant), index).await,
+        }
     }
 
     async fn sweep_session(

@@ -32,6 +32,8 @@ pub enum Table {
     Expiry = b'X',
     /// Long work on a tenant's rows: what there is to know of each kind's latest.
     Job = b'J',
+    /// Wrapping keys, for key material that is to be imported.
+    WrappingKey = b'W',
     /// Blocks of leaves of access logs.
     LogBlock = b'L',
     /// Heads of access logs.
@@ -274,6 +276,24 @@ pub mod keys {
     #[must_use]
     pub fn job(tenant: TenantId, kind: u8) -> Key {
         key(Table::Job, &[&tenant.0, &[kind]])
+    }
+
+    /// A wrapping key of a tenant.
+    #[must_use]
+    pub fn wrapping_key(tenant: TenantId, id: &[u8; 16]) -> Key {
+        key(Table::WrappingKey, &[&tenant.0, id])
+    }
+
+    /// All wrapping keys of a tenant.
+    #[must_use]
+    pub fn wrapping_keys(tenant: TenantId) -> Vec<u8> {
+        key(Table::WrappingKey, &[&tenant.0]).0
+    }
+
+    /// Whether a key is that of a wrapping key.
+    #[must_use]
+    pub fn is_wrapping_key(row: &Key) -> bool {
+        row.as_bytes().first() == Some(&(Table::WrappingKey as u8))
     }
 
     /// The remembered answer to a request id that was given in `period`.

@@ -50,6 +50,7 @@ fn tenant(name: &str, state: v1::TenantState) -> Option<v1::Tenant> {
 
 fn kek(version: u32, state: v1::KekState) -> v1::Kek {
     let mut kek = v1::Kek { version, create_time: WHEN, state_time: WHEN, ..v1::Kek::default() };
+    kek.set_origin(v1::KekOrigin::Generated);
     kek.set_state(state);
     kek
 }

@@ -1,6 +1,7 @@
 //! The control plane. One module for each noun holds its calls.
 
 mod audit;
+mod custody;
 mod jobs;
 mod keys;
 mod status;
@@ -141,6 +142,27 @@ impl AdminService for Admin {
         request: Request<v1::DestroyKekRequest>,
     ) -> Result<Response<v1::DestroyKekResponse>, Status> {
         keys::destroy(&self.service, request).await
+    }
+
+    async fn get_wrapping_key(
+        &self,
+        request: Request<v1::GetWrappingKeyRequest>,
+    ) -> Result<Response<v1::GetWrappingKeyResponse>, Status> {
+        custody::wrapping_key(&self.service, request).await
+    }
+
+    async fn import_kek(
+        &self,
+        request: Request<v1::ImportKekRequest>,
+    ) -> Result<Response<v1::ImportKekResponse>, Status> {
+        custody::import(&self.service, request).await
+    }
+
+    async fn export_kek(
+        &self,
+        request: Request<v1::ExportKekRequest>,
+    ) -> Result<Response<v1::ExportKekResponse>, Status> {
+        custody::export(&self.service, request).await
     }
 
     async fn start_job(

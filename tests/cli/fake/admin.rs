@@ -33,7 +33,8 @@ impl State {
             state: state.into(),
             create_time: time(),
             state_time: time(),
-            destroy_time: None,
+            origin: v1::KekOrigin::Generated.into(),
+            ..Default::default()
         });
         Ok(*keks.last().unwrap())
     }
