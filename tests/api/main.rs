@@ -12,6 +12,7 @@ mod audit;
 mod bad_input;
 mod batches;
 mod contention;
+mod custody;
 mod entries;
 mod events;
 mod expiry;

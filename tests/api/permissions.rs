@@ -13,7 +13,7 @@ use crate::requests::{
 use crate::site::Site;
 use crate::support::{Context, Control, Refusal};
 
-const SCOPES: [(Scope, &str); 11] = [
+const SCOPES: [(Scope, &str); 13] = [
     (Scope::Read, "read"),
     (Scope::ReadFull, "read-full"),
     (Scope::Write, "write"),
@@ -25,6 +25,8 @@ const SCOPES: [(Scope, &str); 11] = [
     (Scope::Status, "status"),
     (Scope::KeysDestroy, "keys-destroy"),
     (Scope::KeysDestroyNow, "keys-destroy-now"),
+    (Scope::KeysImport, "keys-import"),
+    (Scope::KeysExport, "keys-export"),
 ];
 
 /// Calls that fail for another reason than a permission were permitted.
@@ -174,6 +176,24 @@ const ADMIN: &[(&str, &str, bool, Admin)] = &[
             tenant,
             ..Default::default()
         }),
+    ),
+    (
+        "GetWrappingKey",
+        "keys-import",
+        true,
+        admin!(get_wrapping_key, |tenant| v1::GetWrappingKeyRequest { tenant }),
+    ),
+    (
+        "ImportKek",
+        "keys-import",
+        true,
+        admin!(import_kek, |tenant| v1::ImportKekRequest { tenant, ..Default::default() }),
+    ),
+    (
+        "ExportKek",
+        "keys-export",
+        true,
+        admin!(export_kek, |tenant| v1::ExportKekRequest { tenant, version: 1, ..Default::default() }),
     ),
     (
         "StartJob",

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use strongroom::crypto::{Secret, WrappingPublicKey};
+use strongroom::env::SystemEntropy;
 use strongroom::proto::v1::{self, Scope};
 use tonic::Code;
 
@@ -146,6 +148,20 @@ async fn administrators_requests_are_done_once() {
     assert!(destroy.kek.unwrap().destroy_time.is_some());
     let list = v1::ListKeksRequest { tenant: name.clone(), ..Default::default() };
     assert_eq!(answered(site.admin().list_keks(list).await).0.keks.len(), 2);
+
+    let get = v1::GetWrappingKeyRequest { tenant: name.clone() };
+    let key = answered(site.admin().get_wrapping_key(get).await).0.wrapping_key.unwrap();
+    let public = WrappingPublicKey(key.public_key[..].try_into().unwrap());
+    let material = Secret::generate(&SystemEntropy::new()).unwrap();
+    let request = v1::ImportKekRequest {
+        tenant: name.clone(),
+        wrapping_key_uid: key.uid,
+        wrapped: public.wrap_now(key.info.as_bytes(), &material).unwrap().0.to_vec().into(),
+        ..Default::default()
+    };
+    let other = |other: &mut v1::ImportKekRequest| other.pending = true;
+    let (_, made) = repeats!(site.admin(), import_kek, request, other);
+    assert_eq!(made.kek.unwrap().version, 3);
 
     let request = v1::SuspendTenantRequest { name: name.clone(), ..Default::default() };
     let other = |other: &mut v1::SuspendTenantRequest| other.name = site.tenant.clone();

@@ -216,6 +216,27 @@ impl AdminService for Control {
         Ok(Response::new(v1::CancelKekDestructionResponse { kek: Some(kek) }))
     }
 
+    async fn get_wrapping_key(
+        &self,
+        _: Request<v1::GetWrappingKeyRequest>,
+    ) -> Result<Response<v1::GetWrappingKeyResponse>, Status> {
+        Err(Status::unimplemented("is tried on a real server"))
+    }
+
+    async fn import_kek(
+        &self,
+        _: Request<v1::ImportKekRequest>,
+    ) -> Result<Response<v1::ImportKekResponse>, Status> {
+        Err(Status::unimplemented("is tried on a real server"))
+    }
+
+    async fn export_kek(
+        &self,
+        _: Request<v1::ExportKekRequest>,
+    ) -> Result<Response<v1::ExportKekResponse>, Status> {
+        Err(Status::unimplemented("is tried on a real server"))
+    }
+
     async fn start_job(
         &self,
         request: Request<v1::StartJobRequest>,

@@ -174,7 +174,8 @@ fn decode<const N: usize>(path: &Path, bytes: &[u8]) -> Result<Zeroizing<[u8; N]
     }
     let text = bytes.trim_ascii();
     let encoding = if text.len() == 2 * N { HEXLOWER_PERMISSIVE } else { BASE64 };
-    let mut out = Zeroizing::new(vec![0; encoding.decode_len(text.len()).unwrap_or_default()]);
+    let len = encoding.decode_len(text.len()).map_err(|_| malformed(path, N))?;
+    let mut out = Zeroizing::new(vec![0; len]);
     match encoding.decode_mut(text, &mut out) {
         Ok(len) if len == N => {
             decoded.copy_from_slice(out.get(..N).unwrap_or_default());
