@@ -13,6 +13,7 @@
 
 mod bench;
 mod command;
+mod custody;
 mod dev_server;
 mod exit_codes;
 mod fake;

@@ -41,7 +41,7 @@ pub struct ImportArgs {
     #[arg(long, value_name = "FILE", conflicts_with = "file", requires = "wrapping_key")]
     wrapped: Option<PathBuf>,
     /// The uid of the wrapping key that it was wrapped for
-    #[arg(long, value_name = "UID", requires = "wrapped")]
+    #[arg(long, value_name = "UID", requires = "wrapped", conflicts_with = "file")]
     wrapping_key: Option<Uuid>,
     /// Only make the version, and leave it pending until 'key promote'
     #[arg(long)]
