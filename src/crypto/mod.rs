@@ -2,6 +2,7 @@
 //!
 //! Everything that is stored passes through [`seal`], everything that is read back through [`open`]: entries, events,
 //! wrapped keys, control rows. There is one record format and one code path; `docs/format.md` is its normative text.
+//! What leaves or enters the store as a key, and only that, is wrapped with HPKE for a public key ([`WrappingPublicKey`]).
 //!
 //! What this module promises: a [`Sealed`] value can only be made here, so a table that takes nothing else cannot be given
 //! plaintext; secret types show their role and never their bytes; bytes that do not open are one error without detail.
