@@ -312,3 +312,84 @@ const fn kek_state(number: u8) -> Option<KekState> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::TenantId;
+
+    const TENANT: TenantRef = TenantRef { id: TenantId([1; 16]), incarnation: 1 };
+    const NOW: Timestamp = Timestamp::from_millis(1_790_000_000_000);
+
+    /// A tenant with three versions: the first was generated and exported, the second imported.
+    fn description() -> Description {
+        let version = |number, state, origin| KekVersionState::new(KekVersion(number), state, origin, NOW);
+        let mut first = version(1, KekState::Enabled, KekOrigin::Generated);
+        first.exported = Some(NOW);
+        let second = version(2, KekState::Primary, KekOrigin::Imported);
+        let third = version(3, KekState::Pending, KekOrigin::Generated);
+        Description {
+            tenant: TENANT,
+            name: TenantName::new("demo").unwrap(),
+            state: TenantState::Active,
+            created: NOW,
+            changed: NOW,
+            kek_id: [2; 12],
+            primary: KekVersion(2),
+            versions: vec![first, second, third],
+            audit_epoch: 1,
+            pseudonym_version: 1,
+            rotation: None,
+            exportable: true,
+        }
+    }
+
+    /// The payload with other words about custody.
+    fn with(custody: &CustodyV3) -> Result<Description, KeyringError> {
+        let whole = encode_tenant(&description()).unwrap();
+        let known = postcard::to_allocvec(&CustodyV3::from(&description())).unwrap();
+        let mut bytes = whole[..whole.len() - known.len()].to_vec();
+        bytes.extend(postcard::to_allocvec(custody).unwrap());
+        decode_tenant(TENANT, &bytes)
+    }
+
+    #[test]
+    fn origins_and_exports_come_back() {
+        let payload = encode_tenant(&description()).unwrap();
+        assert_eq!(decode_tenant(TENANT, &payload).unwrap(), description());
+    }
+
+    #[test]
+    fn the_second_version_is_still_read_and_lets_nothing_out() {
+        let whole = encode_tenant(&description()).unwrap();
+        let custody = postcard::to_allocvec(&CustodyV3::from(&description())).unwrap();
+        let mut second = whole[..whole.len() - custody.len()].to_vec();
+        second[0] = TENANT_V2;
+        let read = decode_tenant(TENANT, &second).unwrap();
+        assert!(!read.exportable);
+        let plain = |of: &KekVersionState| of.origin == KekOrigin::Generated && of.exported.is_none();
+        assert!(read.versions.len() == 3 && read.versions.iter().all(plain));
+    }
+
+    #[test]
+    fn custody_of_versions_that_are_not_listed_or_named_twice_is_damage() {
+        let custody = |imported: &[u32], exported: &[(u32, u64)]| CustodyV3 {
+            exportable: true,
+            imported: imported.to_vec(),
+            exported: exported.to_vec(),
+        };
+        assert!(with(&custody(&[1, 3], &[(2, 5), (3, 5)])).is_ok());
+        let wrong = [
+            custody(&[4], &[]),
+            custody(&[0], &[]),
+            custody(&[2, 1], &[]),
+            custody(&[1, 1], &[]),
+            custody(&[], &[(4, 5)]),
+            custody(&[], &[(2, 5), (1, 5)]),
+            custody(&[], &[(1, 5), (1, 6)]),
+        ];
+        for custody in wrong {
+            assert!(matches!(with(&custody), Err(KeyringError::Integrity)));
+        }
+    }
+}
