@@ -335,6 +335,43 @@ async fn an_export_opens_for_its_recipient_alone_and_is_marked_and_on_record_bef
 }
 
 #[tokio::test]
+async fn an_export_that_loses_against_a_destruction_gives_nothing_out() {
+    let site = exportable().await;
+    let rotate = v1::RotateKekRequest { tenant: site.tenant.clone(), ..Default::default() };
+    answered(site.admin().rotate_kek(rotate).await);
+    let destroy = v1::DestroyKekRequest { tenant: site.tenant.clone(), version: 1, ..Default::default() };
+    let (mut first, mut second) = (site.admin(), site.admin());
+    // The second has read the tenant's row, and said what it intends, when the first changes it.
+    let destroying = async {
+        answered(first.destroy_kek(destroy).await);
+    };
+    let exporting = async {
+        let outcome = second.export_kek(export(&site, 1, &recipient())).await;
+        refused(outcome, Code::FailedPrecondition, "KEY_STATE");
+    };
+    site.world().together(destroying, exporting).await;
+    assert_eq!(kek(&site, 1).await.export_time, None);
+}
+
+#[tokio::test]
+async fn an_import_and_a_rotation_at_the_same_time_each_make_a_version() {
+    let site = Site::inside().await;
+    let key = wrapping_key(&site).await;
+    let request = import(&site, &key, &wrap(&key, &material()).0);
+    let rotate = v1::RotateKekRequest { tenant: site.tenant.clone(), ..Default::default() };
+    let (mut first, mut second) = (site.admin(), site.admin());
+    let rotating = async {
+        assert_eq!(answered(first.rotate_kek(rotate).await).0.kek.unwrap().version, 2);
+    };
+    let importing = async {
+        assert_eq!(answered(second.import_kek(request).await).0.kek.unwrap().version, 3);
+    };
+    site.world().together(rotating, importing).await;
+    assert_eq!(named(&kek(&site, 2).await), ("KEK_STATE_ENABLED", "KEK_ORIGIN_GENERATED"));
+    assert_eq!(named(&kek(&site, 3).await), PRIMARY_IMPORTED);
+}
+
+#[tokio::test]
 async fn a_tenant_that_was_not_created_exportable_lets_no_key_out() {
     let site = Site::inside().await;
     answered(imported(&site, &material()).await);
