@@ -5,8 +5,12 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::{env, fs};
 
-const FILES: [&str; 3] =
-    ["strongroom/v1/common.proto", "strongroom/v1/context.proto", "strongroom/v1/admin.proto"];
+const FILES: [&str; 4] = [
+    "strongroom/v1/common.proto",
+    "strongroom/v1/context.proto",
+    "strongroom/v1/root.proto",
+    "strongroom/v1/admin.proto",
+];
 /// The contract of key management plugins. It is no part of what the server describes of itself.
 const PLUGIN: &str = "kms/v2/plugin.proto";
 

@@ -15,7 +15,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("api", &["service", "auth", "model", "telemetry", "proto"]),
     ("audit", &["store", "crypto", "env", "model"]),
     ("auth", &["env", "model"]),
-    ("cli", &["client", "config", "env", "model"]),
+    ("cli", &["client", "config", "crypto", "env", "model"]),
     ("client", &["proto", "model", "crypto"]),
     ("commit", &["audit", "store", "env", "model"]),
     ("config", &["model"]),

@@ -7,7 +7,8 @@ use crate::model::{Duration, KekOrigin, KekState, Owner, Scope, Timestamp};
 use crate::proto::v1;
 use crate::service::{
     EntryChange, EntryDescription, EntryWithValue, EventDescription, JobDescription, JobKind, JobState,
-    KekDescription, KekUse, LogLine, SessionDescription, Status, TenantDescription, TokenDescription,
+    KekDescription, KekUse, LogLine, ProviderKind, Recipient, RootCondition, RootDescription, RootEpoch,
+    RootRecipient, RootVerification, SessionDescription, Status, TenantDescription, TokenDescription,
     WrappingKeyDescription,
 };
 
@@ -164,6 +165,61 @@ pub(super) fn job(job: &JobDescription) -> v1::Job {
     }
 }
 
+pub(super) fn root(root: RootDescription) -> v1::Root {
+    let (health, since, key_id) = match root.condition {
+        RootCondition::Healthy => (v1::RootHealth::Healthy, None, String::new()),
+        RootCondition::KeyChanged { key_id, since } => (v1::RootHealth::KeyChanged, Some(since), key_id),
+        RootCondition::Unhealthy { since } => (v1::RootHealth::Unhealthy, Some(since), String::new()),
+    };
+    let rows = root.rows;
+    let epoch = |epoch: RootEpoch| v1::RootEpoch {
+        number: epoch.number,
+        begin_time: Some(time(epoch.began)),
+        end_time: epoch.ended.map(time),
+        rows: rows.get(&epoch.number).copied().unwrap_or(0),
+        recipients: epoch.recipients.into_iter().map(root_recipient).collect(),
+    };
+    v1::Root {
+        epoch: root.newest,
+        epochs: root.epochs.into_iter().map(epoch).collect(),
+        health: health.into(),
+        health_time: since.map(time),
+        provider_key_id: key_id,
+    }
+}
+
+fn root_recipient(of: RootRecipient) -> v1::RootRecipient {
+    v1::RootRecipient {
+        provider: provider_kind(of.provider).into(),
+        key_id: of.key_id,
+        add_time: Some(time(of.added)),
+        remove_time: of.removed.map(time),
+    }
+}
+
+pub(super) fn root_verification(found: RootVerification) -> v1::VerifyRootResponse {
+    let check = |(recipient, opens): (Recipient, bool)| v1::RootProviderCheck {
+        provider: provider_kind(recipient.provider).into(),
+        key_id: recipient.key_id,
+        opens,
+    };
+    v1::VerifyRootResponse {
+        providers: found.providers.into_iter().map(check).collect(),
+        rows_opened: found.opened,
+        rows_damaged: found.damaged,
+    }
+}
+
+const fn provider_kind(kind: Option<ProviderKind>) -> v1::RootProviderKind {
+    match kind {
+        None => v1::RootProviderKind::Unspecified,
+        Some(ProviderKind::File) => v1::RootProviderKind::File,
+        Some(ProviderKind::Recovery) => v1::RootProviderKind::Recovery,
+        Some(ProviderKind::Kms) => v1::RootProviderKind::Kms,
+        Some(ProviderKind::Transit) => v1::RootProviderKind::Transit,
+    }
+}
+
 fn scope(name: &str) -> v1::Scope {
     match Scope::from_name(name) {
         Some(Scope::Read) => v1::Scope::Read,
@@ -179,6 +235,7 @@ fn scope(name: &str) -> v1::Scope {
         Some(Scope::KeysDestroyNow) => v1::Scope::KeysDestroyNow,
         Some(Scope::KeysImport) => v1::Scope::KeysImport,
         Some(Scope::KeysExport) => v1::Scope::KeysExport,
+        Some(Scope::Root) => v1::Scope::Root,
         None => v1::Scope::Unspecified,
     }
 }

@@ -75,6 +75,10 @@ fn draft(error: &Error) -> Draft {
         Error::KeyInUse { found } => {
             begin(Code::FailedPrecondition, ErrorReason::KeyInUse).metadata("sessions", found.to_string())
         }
+        Error::RootUnavailable => begin(Code::Unavailable, ErrorReason::RootUnavailable),
+        Error::RootRolling => begin(Code::FailedPrecondition, ErrorReason::RootRolling),
+        Error::RecipientNotFound => begin(Code::NotFound, ErrorReason::RecipientNotFound),
+        Error::RecipientNeeded => begin(Code::FailedPrecondition, ErrorReason::RecipientNeeded),
         Error::QuotaExceeded { max, .. } => {
             begin(Code::ResourceExhausted, ErrorReason::QuotaExceeded).metadata("limit", max.to_string())
         }

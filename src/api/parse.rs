@@ -5,7 +5,7 @@ use prost::Message;
 use prost_types::{Duration as ProtoDuration, Timestamp as ProtoTimestamp};
 use uuid::Uuid;
 
-use crate::model::limits::{AUDIT_FILTER_OPERATIONS, BATCH_ENTRIES, FOLLOW_MAX};
+use crate::model::limits::{AUDIT_FILTER_OPERATIONS, BATCH_ENTRIES, FOLLOW_MAX, ROOT_KEY_ID_BYTES};
 use crate::model::{
     ContentType, Duration, EntryKey, Expect, KekVersion, Labels, MutationExpiry, Owner, RequestId, Revision,
     Scope, Scopes, SessionId, StreamName, TenantName, TenantSet, Timestamp, TokenName, View,
@@ -209,6 +209,15 @@ pub(super) fn repeat(method: &'static str, id: &str, request: &impl Message) -> 
     Ok(Some(Repeat::new(RequestId(uuid.into_bytes()), method, &encoded)))
 }
 
+/// The id of a recipient's key.
+pub(super) fn root_key_id(field: &'static str, text: &str) -> Parsed<String> {
+    match text.len() {
+        0 => Err(Error::invalid(field, Problem::Missing)),
+        1..=ROOT_KEY_ID_BYTES => Ok(text.to_owned()),
+        _ => Err(Error::invalid(field, Problem::TooLarge { max: ROOT_KEY_ID_BYTES })),
+    }
+}
+
 pub(super) fn destroy_kek(message: &v1::DestroyKekRequest) -> Parsed<DestroyKek> {
     Ok(DestroyKek {
         version: KekVersion(message.version),
@@ -258,6 +267,7 @@ pub(super) fn scopes(scopes: &[i32]) -> Parsed<Scopes> {
         Ok(v1::Scope::KeysDestroyNow) => Ok(Scope::KeysDestroyNow),
         Ok(v1::Scope::KeysImport) => Ok(Scope::KeysImport),
         Ok(v1::Scope::KeysExport) => Ok(Scope::KeysExport),
+        Ok(v1::Scope::Root) => Ok(Scope::Root),
         Ok(v1::Scope::Unspecified) | Err(_) => Err(Error::invalid("scopes", Problem::Unknown)),
     };
     let scopes: Scopes = scopes.iter().map(known).collect::<Parsed<_>>()?;

@@ -107,6 +107,24 @@ operations! {
     JobRead = "job.read",
     /// Jobs were listed.
     JobList = "job.list",
+    /// The root epochs were looked at.
+    RootRead = "root.read",
+    /// A root epoch began.
+    RootRotate = "root.rotate",
+    /// A row's keys were wrapped anew under the newest root epoch.
+    RootRewrap = "root.rewrap",
+    /// Older root epochs ended: nothing was wrapped under them any more.
+    RootEnd = "root.end",
+    /// The root key was wrapped for one more recovery key.
+    RootAdd = "root.add",
+    /// The root key is not wrapped for a recipient any more.
+    RootRemove = "root.remove",
+    /// The root key was wrapped for another provider, or for another key of the same.
+    RootMigrate = "root.migrate",
+    /// It was tried who opens the root key, and what that opens.
+    RootVerify = "root.verify",
+    /// The store was opened with a recovery key, and the root key wrapped for a provider again.
+    RootRecover = "root.recover",
     /// A tenant was created.
     TenantCreate = "tenant.create",
     /// A tenant was read.
@@ -152,8 +170,8 @@ impl Operation {
         Self::ALL.iter().copied().find(|operation| operation.name() == name)
     }
 
-    const fn bit(self) -> u64 {
-        1 << (self as u64)
+    const fn bit(self) -> u128 {
+        1 << (self as u128)
     }
 }
 
@@ -164,13 +182,13 @@ pub struct UnknownOperation;
 
 /// A set of operations.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct OperationSet(u64);
+pub struct OperationSet(u128);
 
 impl OperationSet {
     /// No operation.
     pub const NONE: Self = Self(0);
     /// Every operation.
-    pub const ALL: Self = Self(u64::MAX);
+    pub const ALL: Self = Self(u128::MAX);
 
     /// The set with `operation` too.
     #[must_use]
@@ -227,7 +245,7 @@ mod tests {
 
     #[test]
     fn every_operation_has_a_bit_and_a_name_of_its_own() {
-        assert!(Operation::ALL.len() <= 64);
+        assert!(Operation::ALL.len() <= 128);
         for operation in Operation::ALL {
             assert_eq!(Operation::from_name(operation.name()), Some(*operation));
             assert!(operation.name().bytes().all(|b| b.is_ascii_lowercase() || b == b'.'));

@@ -103,6 +103,14 @@ reasons! {
     WrappingKeyNotFound = "WRAPPING_KEY_NOT_FOUND", 5;
     /// The tenant's keys are not exportable.
     KeyNotExportable = "KEY_NOT_EXPORTABLE", 9;
+    /// A root provider could not be asked.
+    RootUnavailable = "ROOT_UNAVAILABLE", 14;
+    /// An older epoch of the root key is still in use.
+    RootRolling = "ROOT_ROLLING", 9;
+    /// The root key is not wrapped for that key.
+    RecipientNotFound = "RECIPIENT_NOT_FOUND", 5;
+    /// Nobody else could open the store.
+    RecipientNeeded = "RECIPIENT_NEEDED", 9;
 }
 
 #[cfg(test)]

@@ -16,7 +16,7 @@ pub use authenticate::{
 };
 pub use permit::{
     Action, Denied, DestroyKeys, DestroyKeysNow, ExportKeys, ImportKeys, ListSessions, ManageKeys,
-    ManageTenants, ManageTokens, Permit, PurgeSensitive, Read, ReadAudit, ReadFull, ReadStatus, Target,
-    Write, authorize,
+    ManageRoot, ManageTenants, ManageTokens, Permit, PurgeSensitive, Read, ReadAudit, ReadFull, ReadStatus,
+    Target, Write, authorize,
 };
 pub use principal::{Caller, Principal, Source};

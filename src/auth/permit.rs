@@ -66,6 +66,10 @@ action!(
     DestroyKeysNow: KeysDestroyNow
 );
 action!(
+    /// Looks at, rolls and shares the root key.
+    ManageRoot: Root
+);
+action!(
     /// Imports key material.
     ImportKeys: KeysImport
 );

@@ -133,6 +133,21 @@ pub enum Failure {
         /// How many.
         failed: u64,
     },
+    /// No configured provider unwraps the root key.
+    #[error("no configured provider unwraps the root key of every epoch")]
+    RootUnopened,
+    /// Keys under the root key do not open.
+    #[error("the keys in {damaged} rows do not open")]
+    RootDamaged {
+        /// How many rows.
+        damaged: u64,
+    },
+    /// A file holds no recovery key.
+    #[error("{} does not hold the private half of a recovery key", .0.display())]
+    NoRecoveryKey(PathBuf),
+    /// The system has no randomness.
+    #[error("the system's random number generator failed")]
+    NoEntropy,
     /// A destructive command was not confirmed.
     #[error("nothing was done: the name that was typed is not {name}")]
     NotConfirmed {
@@ -180,13 +195,16 @@ impl Failure {
             Self::Call { source, .. } => exit_of(source),
             Self::Bench(error) => error.exit(),
             Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => Exit::Success,
-            Self::JobFailures { kind: JobKind::Scrub, .. } => Exit::Tampering,
+            Self::JobFailures { kind: JobKind::Scrub, .. } | Self::RootDamaged { .. } => Exit::Tampering,
             Self::TooLarge { .. }
             | Self::TooMany { .. }
             | Self::File { .. }
             | Self::KeyInUse { .. }
             | Self::JobWorks { .. }
             | Self::JobFailures { kind: JobKind::Rewrap, .. }
+            | Self::RootUnopened
+            | Self::NoRecoveryKey(_)
+            | Self::NoEntropy
             | Self::NotConfirmed { .. }
             | Self::NobodyToAsk
             | Self::Malformed(_)
@@ -213,6 +231,12 @@ impl Failure {
             Self::KeyInUse { sessions, .. } => Some(in_use_hint(&sessions.to_string())),
             Self::JobWorks { kind, tenant } => Some(job_works_hint(*kind, tenant)),
             Self::JobFailures { kind, .. } => Some(job_failures_hint(*kind).to_owned()),
+            Self::RootDamaged { .. } => {
+                Some("stop, keep the files as they are, and see the server's access log".to_owned())
+            }
+            Self::RootUnopened => Some(
+                "do not restart the server before 'strongroom root migrate' or a new recovery".to_owned(),
+            ),
             Self::NobodyToAsk => Some("give --yes to go ahead without being asked".to_owned()),
             Self::NotConfirmed { .. } => Some("run it again and type the name as it is shown".to_owned()),
             Self::Combination(_) | Self::Argument(_) | Self::Name { .. } => {
@@ -229,6 +253,8 @@ impl Failure {
             }
             Self::File { .. }
             | Self::KeyFile { .. }
+            | Self::NoRecoveryKey(_)
+            | Self::NoEntropy
             | Self::Malformed(_)
             | Self::Output(_)
             | Self::Start(_) => None,
@@ -354,6 +380,12 @@ fn hint_of_reason(error: &ClientError) -> Option<String> {
             "only a tenant that was created with --exportable lets its keys out, and that cannot be changed"
         }
         R::KeyInUse => return error.detail("sessions").map(in_use_hint),
+        R::RootUnavailable => "the server's log says what the root provider answered; nothing was changed",
+        R::RootRolling => "'strongroom root status' shows how many rows are left; it goes on by itself",
+        R::RecipientNotFound => "'strongroom root status' shows the recipients and their key ids",
+        R::RecipientNeeded => {
+            "wrap the root key for another provider first: [next_root] and 'strongroom root migrate'"
+        }
         R::JobNotFound => "'strongroom job list' shows the jobs",
         R::KeyDestroyed | R::SensitivePurged => "this cannot be undone; what the key protected is gone",
         R::QuotaExceeded => "delete what is no longer needed, or ask the operator for more",

@@ -12,6 +12,7 @@ pub mod bench;
 pub mod failure;
 pub mod output;
 pub mod profile;
+mod root;
 
 mod audit;
 mod completion;
@@ -136,6 +137,13 @@ pub enum Command {
     /// it does not reach).
     #[command(subcommand)]
     Key(key::KeyCommand),
+    /// Show, verify, rotate and share the root key
+    ///
+    /// 'status' prints each recipient of each epoch; as JSON: epoch, state (newest, rewrapping, ended), rows (of tenants and
+    /// of the server, that are wrapped under the epoch), provider, key_id, added, removed; so do 'rotate', 'migrate' and
+    /// 'recipient'. 'verify' prints each configured provider: provider, key_id, opens. 'recovery-key' prints the public half.
+    #[command(subcommand)]
+    Root(root::RootCommand),
     /// Rewrap or scrub all sessions of a tenant
     ///
     /// A job as JSON: uid, kind (rewrap, scrub), state (running, done, cancelled), started, updated, ended, elapsed_seconds,
@@ -224,6 +232,7 @@ fn perform(cli: Cli) -> Result<(), Failure> {
         Command::Event(command) => block_on(command.run(invocation)),
         Command::Tenant(command) => block_on(command.run(invocation)),
         Command::Key(command) => block_on(command.run(invocation)),
+        Command::Root(command) => block_on(command.run(invocation)),
         Command::Job(command) => block_on(command.run(invocation)),
         Command::Token(command) => block_on(command.run(invocation)),
         Command::Audit(command) => block_on(command.run(invocation)),

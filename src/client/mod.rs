@@ -51,7 +51,8 @@ mod watch;
 
 pub use admin::{
     Admin, AuditEvent, AuditOrder, AuditSearch, AuditTail, DestroyKek, ExportedKek, Job, JobKind, JobState,
-    JobWatch, Kek, KekDestruction, KekUse, NewToken, Rotation, ServerStatus, TenantRecord, Token,
+    JobWatch, Kek, KekDestruction, KekUse, NewToken, Root, RootEpoch, RootHealth, RootProvider,
+    RootProviderCheck, RootRecipient, RootVerification, Rotation, ServerStatus, TenantRecord, Token,
     TokenCreated, WrappingKey,
 };
 pub use answer::{Answer, AuditStamp};

@@ -27,6 +27,9 @@
 //! keyring = "root.key"        # required: the keyring file; or STRONGROOM_KEYRING_FILE
 //! recovery = ["recovery.pub"] # required, at least one: public keys of the offline recovery recipients
 //!
+//! [next_root]                 # only while the root key moves: see "root migrate" in keys/README.md
+//! keyring = "next.key"        # a provider with its fields, as in [root]
+//!
 //! [limits]
 //! max_value = "4MiB"          # 1KiB to 16MiB
 //! max_connections = 4096      # 1 to 65536, each listener
@@ -259,6 +262,7 @@ impl Config {
             root: Root {
                 provider: Provider::File { keyring: keys.join("root.key") },
                 recovery: vec![keys.join("recovery.pub")],
+                next: None,
             },
             limits: Limits::default(),
             log: Log::default(),

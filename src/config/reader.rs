@@ -102,6 +102,11 @@ impl<'t> Document<'t> {
 }
 
 impl<'d> Section<'d> {
+    /// Whether the text has it at all.
+    pub(super) const fn is_there(&self) -> bool {
+        self.table.is_some()
+    }
+
     /// Records that something is wrong with a field.
     pub(super) fn mistake(&self, name: &str, problem: Problem) {
         let value = self.table.and_then(|table| table.get(name));

@@ -18,6 +18,8 @@ pub struct Root {
     pub provider: Provider,
     /// Files with the public keys of the recovery recipients.
     pub recovery: Vec<PathBuf>,
+    /// Where the root epoch keys move to, while they do.
+    pub next: Option<Provider>,
 }
 
 /// What unwraps the root epoch keys.
@@ -92,24 +94,28 @@ enum AuthKind {
 impl Root {
     /// What is wrong with the files that the section names.
     pub(super) fn check_files(&self) -> Vec<Mistake> {
-        let mut mistakes = self.provider.check_files();
+        let mut mistakes = self.provider.check_files("root");
+        mistakes.extend(self.next.iter().flat_map(|next| next.check_files("next_root")));
         mistakes.extend(self.recovery.iter().filter_map(|path| files::check_public("root.recovery", path)));
         mistakes
     }
 }
 
 impl Provider {
-    fn check_files(&self) -> Vec<Mistake> {
+    fn check_files(&self, section: &str) -> Vec<Mistake> {
+        let field = |name: &str| format!("{section}.{name}");
         let found = match self {
-            Self::File { keyring } => vec![files::check_secret("root.keyring", keyring, files::KEYRING)],
-            Self::Kms { socket, .. } => vec![files::check_socket("root.socket", socket)],
+            Self::File { keyring } => vec![files::check_secret(&field("keyring"), keyring, files::KEYRING)],
+            Self::Kms { socket, .. } => vec![files::check_socket(&field("socket"), socket)],
             Self::Transit(transit) => {
                 let credential = match &transit.auth {
-                    TransitAuth::Token(token) => files::check_secret("root.token", token, files::PRIVATE_KEY),
+                    TransitAuth::Token(token) => {
+                        files::check_secret(&field("token"), token, files::PRIVATE_KEY)
+                    }
                     // Kubernetes decides about the mode of what it mounts.
-                    TransitAuth::Kubernetes { jwt, .. } => files::check_public("root.jwt", jwt),
+                    TransitAuth::Kubernetes { jwt, .. } => files::check_public(&field("jwt"), jwt),
                 };
-                vec![files::check_public("root.ca", &transit.ca), credential]
+                vec![files::check_public(&field("ca"), &transit.ca), credential]
             }
         };
         found.into_iter().flatten().collect()
@@ -118,17 +124,31 @@ impl Provider {
 
 pub(super) fn read(document: &Document<'_>, base: &Path, environment: &Environment) -> Root {
     let section = document.section("root");
+    let next = document.section("next_root");
+    Root {
+        provider: read_provider(&section, base, |section| {
+            environment_or_file(section, "keyring", base, environment.keyring())
+        }),
+        recovery: section.required_paths("recovery", base),
+        next: next
+            .is_there()
+            .then(|| read_provider(&next, base, |section| section.required_path("keyring", base))),
+    }
+}
+
+fn read_provider<'d>(
+    section: &Section<'d>,
+    base: &Path,
+    keyring: impl Fn(&Section<'d>) -> PathBuf,
+) -> Provider {
     let kinds = [("file", Kind::File), ("kms", Kind::Kms), ("transit", Kind::Transit)];
-    let provider = match section.one_of("provider", &kinds, Kind::File) {
-        Kind::File => {
-            Provider::File { keyring: environment_or_file(&section, "keyring", base, environment.keyring()) }
-        }
+    match section.one_of("provider", &kinds, Kind::File) {
+        Kind::File => Provider::File { keyring: keyring(section) },
         Kind::Kms => {
-            Provider::Kms { socket: section.required_path("socket", base), timeout: read_timeout(&section) }
+            Provider::Kms { socket: section.required_path("socket", base), timeout: read_timeout(section) }
         }
-        Kind::Transit => Provider::Transit(Box::new(read_transit(&section, base))),
-    };
-    Root { provider, recovery: section.required_paths("recovery", base) }
+        Kind::Transit => Provider::Transit(Box::new(read_transit(section, base))),
+    }
 }
 
 fn read_transit(section: &Section<'_>, base: &Path) -> Transit {
@@ -269,7 +289,7 @@ mod tests {
     #[test]
     fn a_file_in_place_of_the_socket_is_a_mistake_and_a_plugin_that_is_not_there_yet_is_none() {
         let home = tempfile::tempdir().unwrap();
-        let check = |socket: PathBuf| Provider::Kms { socket, timeout: TIMEOUT }.check_files();
+        let check = |socket: PathBuf| Provider::Kms { socket, timeout: TIMEOUT }.check_files("root");
         assert_eq!(check(home.path().join("later.sock")), []);
         let socket = home.path().join("plugin.sock");
         let _listening = std::os::unix::net::UnixListener::bind(&socket).unwrap();

@@ -14,6 +14,7 @@ mod label;
 mod padme;
 mod recipient;
 mod record;
+pub mod recovery;
 mod secret;
 
 pub use blind::{Blinded, Pseudonym};

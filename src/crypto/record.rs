@@ -103,6 +103,10 @@ pub enum Kind {
     Job = 32,
     /// The private key for which key material is wrapped that is to be imported.
     WrappingKey = 33,
+    /// When the root epochs began and ended, and for whom they were wrapped.
+    RootHistory = 40,
+    /// The key that signs receipts.
+    SigningKey = 41,
 }
 
 /// The id of the key that sealed a record: random for a session's key, id and version for a wrapping key.

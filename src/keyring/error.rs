@@ -114,6 +114,18 @@ pub enum KeyringError {
     /// Nothing can be wrapped for the public key that an export is for.
     #[error("the recipient's public key is not usable")]
     Recipient,
+    /// An older epoch of the root key is still being rewrapped.
+    #[error("an older epoch of the root key is still in use")]
+    Rolling,
+    /// A store cannot have more epochs.
+    #[error("the store has had as many root epochs as it can have")]
+    TooManyEpochs,
+    /// There is no such recipient.
+    #[error("the root key is not wrapped for that key")]
+    UnknownRecipient,
+    /// Without this recipient none of the configured providers would open the store.
+    #[error("no configured root provider opens the store without that recipient")]
+    NeededRecipient,
     /// A recovery key cannot be used.
     #[error(transparent)]
     Recovery(RecipientError),

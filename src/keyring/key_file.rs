@@ -81,17 +81,7 @@ impl KeyFile {
     /// [`KeyringError::Permissions`] when it is not the owner's alone, [`KeyringError::KeyFile`] when it cannot be used.
     pub fn open(path: &Path, entropy: Arc<dyn Entropy>) -> Result<Self, KeyringError> {
         let failed = |problem| KeyringError::KeyFile { path: path.to_owned(), problem };
-        let mut file = File::open(path).map_err(|source| failed(io("read", source)))?;
-        // Asked of the open file, so that it cannot be another one by the time it is read.
-        let about = file.metadata().map_err(|source| failed(io("read", source)))?;
-        let mode = about.permissions().mode() & 0o7777;
-        if mode & 0o077 != 0 {
-            return Err(KeyringError::Permissions { path: path.to_owned(), mode });
-        }
-        if !about.is_file() {
-            return Err(failed(KeyFileProblem::Damaged));
-        }
-        let text = read(&mut file).map_err(failed)?;
+        let text = read_own(path)?;
         let (id, key) = parse(&text).map_err(failed)?;
         Ok(Self { path: path.to_owned(), id, key, entropy })
     }
@@ -143,6 +133,22 @@ fn place(store: StoreId) -> Place<'static> {
 
 fn io(operation: &'static str, source: std::io::Error) -> KeyFileProblem {
     KeyFileProblem::Io { operation, source }
+}
+
+/// Reads a small file with a secret that must be the owner's alone.
+///
+/// # Errors
+/// As for [`KeyFile::open`].
+pub fn read_own(path: &Path) -> Result<Zeroizing<Vec<u8>>, KeyringError> {
+    let failed = |problem| KeyringError::KeyFile { path: path.to_owned(), problem };
+    let mut file = File::open(path).map_err(|source| failed(io("read", source)))?;
+    // Asked of the open file, so that it cannot be another one by the time it is read.
+    let about = file.metadata().map_err(|source| failed(io("read", source)))?;
+    let mode = about.permissions().mode() & 0o7777;
+    if mode & 0o077 != 0 {
+        return Err(KeyringError::Permissions { path: path.to_owned(), mode });
+    }
+    if about.is_file() { read(&mut file).map_err(failed) } else { Err(failed(KeyFileProblem::Damaged)) }
 }
 
 fn directory(path: &Path) -> &Path {

@@ -12,8 +12,12 @@ use crate::store::{Batch, CommitOutcome, Key, Row, RowExpect, ScanRange, Storage
 
 const FORMAT: &str = "format";
 const SYSTEM: &str = "system";
+/// The row whose revision is the newest root epoch; none while that is the first.
+pub(super) const EPOCH: &str = "root epoch";
+/// The row that says when each root epoch began and ended; none until the first change of any.
+pub(super) const HISTORY: &str = "root history";
 /// More rows of root epoch keys than a store can have: sixteen recipients for each of sixty epochs.
-const ROOT_ROWS: usize = 1024;
+pub(super) const ROOT_ROWS: usize = 1024;
 
 /// The meta rows as they are stored.
 pub(super) struct StoredMeta {
@@ -33,9 +37,9 @@ pub(super) struct OpenedMeta {
 impl StoredMeta {
     /// Reads the meta rows; none when the store is empty.
     pub(super) async fn read(engine: &dyn StorageEngine) -> Result<Option<Self>, KeyringError> {
-        let names = [keys::meta(FORMAT), keys::meta(SYSTEM)];
+        let names = [keys::meta(FORMAT), keys::meta(SYSTEM), keys::meta(EPOCH)];
         let mut rows = engine.multi_get(&names).await?.into_iter();
-        let [_, system_key] = names;
+        let [_, system_key, _] = names;
         match rows.next().flatten() {
             Some(format) => check_format(&format)?,
             None if engine.scan(ScanRange::prefix([]), 1).await?.is_empty() => return Ok(None),
@@ -78,12 +82,26 @@ pub(super) async fn create(
     for (taken, recipient) in (1..).zip(recovery) {
         put.push(root::wrap_for_recovery(store, &root, root::next_number(taken)?, recipient, entropy)?);
     }
-    put.push(seal_system(store, &root, now, entropy)?);
+    put.push(create_system(store, &root, now, entropy)?);
     // Every maker of a store writes the format row, so that one of two makers fails.
     let expect = vec![(keys::meta(FORMAT), RowExpect::Absent)];
     match engine.commit(Batch { expect, put, delete: Vec::new() }).await? {
         CommitOutcome::Committed | CommitOutcome::Conflict(_) => Ok(()),
     }
+}
+
+/// What stands in the place of the epoch mark while `epoch` is the newest.
+pub(super) fn epoch_mark(epoch: u32) -> RowExpect {
+    match Revision::new(u64::from(epoch)) {
+        Some(revision) if epoch > 1 => RowExpect::Revision(revision),
+        Some(_) | None => RowExpect::Absent,
+    }
+}
+
+/// The epoch mark of an epoch behind the first.
+pub(super) fn epoch_row(epoch: u32) -> Result<Row, KeyringError> {
+    let revision = Revision::new(u64::from(epoch)).ok_or(KeyringError::Integrity)?;
+    Ok(Row::new(revision, &[]))
 }
 
 /// Sixteen random bytes in the form of a UUID.
@@ -118,23 +136,47 @@ fn system_slot(store: StoreId, key: &Key, revision: Revision) -> Slot<'_> {
     Slot { store, tenant: TenantRef::SYSTEM, key: key.within_table(), revision }
 }
 
-fn seal_system(
+fn create_system(
     store: StoreId,
     root: &RootKey,
     now: Timestamp,
     entropy: &dyn Entropy,
 ) -> Result<(Key, Row), KeyringError> {
-    let key = keys::meta(SYSTEM);
-    let keys = KeySet::generate(entropy)?;
-    let slot = system_slot(store, &key, Revision::FIRST);
     let description = SystemDescription { created: now, audit_epoch: 1, pseudonym_version: 1 };
-    let mut records = vec![keys.describe(&slot, &payload::encode_system(description)?, entropy)?];
-    records.extend(keys.wrap(root, &slot, entropy)?);
-    let row = Row::new(Revision::FIRST, &records.iter().collect::<Vec<&Sealed>>());
-    Ok((key, row))
+    let system = SystemKeys { keys: KeySet::generate(entropy)?, description };
+    Ok((system_key(), system.seal(store, root, Revision::FIRST, entropy)?))
 }
 
-fn open_system(store: StoreId, roots: &Roots, key: &Key, row: &Row) -> Result<SystemKeys, KeyringError> {
+/// Where the server's own keys stand.
+pub(super) fn system_key() -> Key {
+    keys::meta(SYSTEM)
+}
+
+impl SystemKeys {
+    /// The row to store these as.
+    pub(super) fn seal(
+        &self,
+        store: StoreId,
+        root: &RootKey,
+        revision: Revision,
+        entropy: &dyn Entropy,
+    ) -> Result<Row, KeyringError> {
+        let key = system_key();
+        let slot = system_slot(store, &key, revision);
+        let mut records =
+            vec![self.keys.describe(&slot, &payload::encode_system(self.description)?, entropy)?];
+        records.extend(self.keys.wrap(root, &slot, entropy)?);
+        Ok(Row::new(revision, &records.iter().collect::<Vec<&Sealed>>()))
+    }
+}
+
+/// Opens the server's own keys.
+pub(super) fn open_system(
+    store: StoreId,
+    roots: &Roots,
+    key: &Key,
+    row: &Row,
+) -> Result<SystemKeys, KeyringError> {
     let [description, control, index, audit, pseudonym] = row.exactly()?;
     let (root, _) = roots.naming(control).ok_or(KeyringError::Integrity)?;
     let slot = system_slot(store, key, row.revision()?);

@@ -63,13 +63,14 @@
 //! tenant, key = id. Plaintext: `expires ms (u64) ‖ X25519 private key (32)`.
 
 mod custody;
+mod epochs;
 mod error;
+mod history;
 mod key_file;
 mod memo;
 mod meta;
 mod payload;
 mod provider;
-pub mod recovery;
 mod root;
 mod session;
 mod tenant;
@@ -79,11 +80,13 @@ mod version;
 mod wrap;
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
 pub use custody::{Exported, WrappingKey};
+pub use epochs::{AdoptedRoot, NewRecipient, RootChange, StoredEpochs};
 pub use error::{KeyFileProblem, KeyringError};
-pub use key_file::KeyFile;
+pub use history::{RootEpoch, RootRecipient};
+pub use key_file::{KeyFile, read_own};
 pub use memo::MemoStats;
 pub use provider::{
     PROVIDER_SECRET_BYTES, ProviderError, ProviderKind, ProviderStatus, RootProvider, Wrapped,
@@ -122,12 +125,17 @@ const OPENED_TENANTS: usize = 1024;
 /// The opened keys of a store: one for each process.
 pub struct Keyring {
     store: StoreId,
-    roots: Roots,
-    recipients: Vec<Recipient>,
+    root: RwLock<Arc<RootState>>,
     system: SystemKeys,
     tenants: Memo<Arc<Tenant>>,
     sessions: Memo<SessionKeys>,
     entropy: Arc<dyn Entropy>,
+}
+
+/// The opened root epoch keys, and everyone who can unwrap them.
+struct RootState {
+    roots: Roots,
+    recipients: Vec<Recipient>,
 }
 
 /// The server's own keys.
@@ -250,22 +258,20 @@ impl Keyring {
         Ok(Self::new(stored.open(&Opener::Recovery(recovery)).await?, entropy))
     }
 
-    /// Wraps the current root epoch key for one more provider: the row to store, where none may be yet.
-    ///
-    /// # Errors
-    /// [`KeyringError::TooManyRecipients`], [`Provider`](KeyringError::Provider),
-    /// [`StanzaTooLarge`](KeyringError::StanzaTooLarge).
-    pub async fn wrap_root_for(&self, provider: &dyn RootProvider) -> Result<(Key, Row), KeyringError> {
-        let root = self.roots.current();
-        let number = root::next_number(self.recipients.iter().filter(|of| of.epoch == root.epoch).count())?;
-        root::wrap_for_provider(self.store, root, number, provider, self.entropy.as_ref()).await
-    }
-
     fn new(opened: OpenedMeta, entropy: Arc<dyn Entropy>) -> Self {
         let OpenedMeta { store, roots, recipients, system } = opened;
         let tenants = Memo::new(OPENED_TENANTS);
         let sessions = Memo::new(limits::OPENED_SESSIONS);
-        Self { store, roots, recipients, system, tenants, sessions, entropy }
+        let root = RwLock::new(Arc::new(RootState { roots, recipients }));
+        Self { store, root, system, tenants, sessions, entropy }
+    }
+
+    fn root(&self) -> Arc<RootState> {
+        Arc::clone(&self.root.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn put_root(&self, state: RootState) {
+        *self.root.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(state);
     }
 
     /// The store's id.
@@ -278,12 +284,6 @@ impl Keyring {
     #[must_use]
     pub fn system(&self) -> &SystemKeys {
         &self.system
-    }
-
-    /// Everyone who can unwrap the store's root epoch keys.
-    #[must_use]
-    pub fn recipients(&self) -> &[Recipient] {
-        &self.recipients
     }
 
     /// Figures about what is remembered.
@@ -329,7 +329,7 @@ impl Keyring {
         if let Some(tenant) = self.tenants.find(key, &parts) {
             return Ok(tenant);
         }
-        let tenant = Arc::new(Tenant::open(self.store, &self.roots, key, row)?);
+        let tenant = Arc::new(Tenant::open(self.store, &self.root().roots, key, row)?);
         self.tenants.remember(key, &parts, Arc::clone(&tenant));
         Ok(tenant)
     }
@@ -339,7 +339,7 @@ impl Keyring {
     /// # Errors
     /// As for [`open_tenant`](Self::open_tenant).
     pub fn preview_tenant(&self, key: &Key, row: &Row) -> Result<Tenant, KeyringError> {
-        Tenant::open(self.store, &self.roots, key, row)
+        Tenant::open(self.store, &self.root().roots, key, row)
     }
 
     /// Adds a version of the tenant's key, pending or as the primary: the row to store, one revision further, and the version.
@@ -410,7 +410,7 @@ impl Keyring {
     }
 
     fn seal_tenant(&self, tenant: &Tenant) -> Result<Row, KeyringError> {
-        tenant.seal(self.store, self.roots.current(), self.entropy.as_ref())
+        tenant.seal(self.store, self.root().roots.current(), self.entropy.as_ref())
     }
 }
 

@@ -160,7 +160,7 @@ pub(super) fn decode_system(payload: &[u8]) -> Result<SystemDescription, Keyring
     })
 }
 
-fn encode(version: u8, stored: &impl Serialize) -> Result<Zeroizing<Vec<u8>>, KeyringError> {
+pub(super) fn encode(version: u8, stored: &impl Serialize) -> Result<Zeroizing<Vec<u8>>, KeyringError> {
     // Sized first, so that nothing is left behind where a growing buffer was.
     let too_large = |_| KeyringError::Seal(SealError::TooLarge);
     let len = postcard::experimental::serialized_size(stored).map_err(too_large)?;
@@ -170,7 +170,7 @@ fn encode(version: u8, stored: &impl Serialize) -> Result<Zeroizing<Vec<u8>>, Ke
     Ok(payload)
 }
 
-fn decode<'a, T: Deserialize<'a>>(version: u8, payload: &'a [u8]) -> Result<T, KeyringError> {
+pub(super) fn decode<'a, T: Deserialize<'a>>(version: u8, payload: &'a [u8]) -> Result<T, KeyringError> {
     let fields = payload.strip_prefix(&[version]).ok_or(KeyringError::Integrity)?;
     match postcard::take_from_bytes(fields) {
         Ok((stored, [])) => Ok(stored),

@@ -1,11 +1,13 @@
 //! Root epoch keys and the stanzas that wrap them, one for each recipient.
 
+use std::sync::Arc;
+
 use subtle::ConstantTimeEq as _;
 
 use super::provider::{ProviderError, ProviderKind, RootProvider, Wrapped};
-use super::recovery;
 use super::wrap::RootKey;
 use super::{KeyringError, MAX_RECIPIENTS};
+use crate::crypto::recovery;
 use crate::crypto::{
     Header, KeyId, Kind, Place, ProviderKey, RecoveryPrivateKey, RecoveryPublicKey, Rek, Secret,
     WrappableKey as _, open, seal,
@@ -28,25 +30,53 @@ pub struct Recipient {
     pub key_id: String,
 }
 
+impl Recipient {
+    /// The text of the recovery key, when it is one.
+    pub(super) fn recovery_key(&self) -> Option<String> {
+        (self.provider == Some(ProviderKind::Recovery)).then(|| self.key_id.clone())
+    }
+}
+
+/// The epoch that a row of a root epoch key belongs to.
+pub(super) fn epoch_in(key: &Key) -> Option<u32> {
+    keys::root_parts(key).map(|(epoch, ..)| epoch)
+}
+
 /// The opened root epoch keys of a store: the newest one wraps.
+#[derive(Clone)]
 pub(super) struct Roots {
-    current: RootKey,
-    earlier: Vec<RootKey>,
+    current: Arc<RootKey>,
+    earlier: Vec<Arc<RootKey>>,
 }
 
 impl Roots {
     pub(super) fn new(current: RootKey) -> Self {
-        Self { current, earlier: Vec::new() }
+        Self { current: Arc::new(current), earlier: Vec::new() }
     }
 
     pub(super) fn current(&self) -> &RootKey {
         &self.current
     }
 
+    /// These, and a newer one.
+    pub(super) fn followed_by(mut self, newer: RootKey) -> Self {
+        self.earlier.push(std::mem::replace(&mut self.current, Arc::new(newer)));
+        self
+    }
+
+    /// The newest one alone.
+    pub(super) fn newest(&self) -> Self {
+        Self { current: Arc::clone(&self.current), earlier: Vec::new() }
+    }
+
+    /// All of them, the newest first.
+    pub(super) fn all(&self) -> impl Iterator<Item = &RootKey> {
+        std::iter::once(&self.current).chain(&self.earlier).map(|root| &**root)
+    }
+
     /// The key that a wrapped record names, and the incarnation that it names beside it.
     pub(super) fn naming(&self, record: &[u8]) -> Option<(&RootKey, u32)> {
-        let mut all = std::iter::once(&self.current).chain(&self.earlier);
-        all.find_map(|root| root.named_incarnation(record).map(|incarnation| (root, incarnation)))
+        self.all().find_map(|root| root.named_incarnation(record).map(|incarnation| (root, incarnation)))
     }
 }
 
@@ -101,6 +131,25 @@ impl StoredRoots {
         self.0.is_empty()
     }
 
+    /// The newest epoch.
+    pub(super) fn newest(&self) -> u32 {
+        self.0.last().map_or(0, |epoch| epoch.number)
+    }
+
+    /// The rows of a recipient, one for each epoch that is wrapped for it.
+    pub(super) fn rows_of(&self, key_id: &str) -> impl Iterator<Item = &Key> {
+        let stanzas = self.0.iter().flat_map(|epoch| &epoch.stanzas);
+        stanzas.filter(move |of| of.wrapped.key_id == key_id).map(|of| &of.key)
+    }
+
+    /// Numbers for one more stanza of an epoch.
+    pub(super) fn free_number(&self, epoch: u32) -> Result<u8, KeyringError> {
+        let stanzas = self.0.iter().filter(|of| of.number == epoch).flat_map(|of| &of.stanzas);
+        let taken: Vec<u8> = stanzas.filter_map(|of| Some(keys::root_parts(&of.key)?.1)).collect();
+        let free = (1..=MAX_RECIPIENTS).find_map(|n| u8::try_from(n).ok().filter(|n| !taken.contains(n)));
+        free.ok_or(KeyringError::TooManyRecipients { max: MAX_RECIPIENTS })
+    }
+
     /// Everyone who can unwrap a root epoch key.
     pub(super) fn recipients(&self) -> Vec<Recipient> {
         let all = self.0.iter().flat_map(|epoch| epoch.stanzas.iter().map(move |of| (epoch.number, of)));
@@ -119,10 +168,7 @@ impl StoredRoots {
             let root = epoch.open(store, opener).await?;
             roots = Some(match roots.take() {
                 None => Roots::new(root),
-                Some(Roots { current, mut earlier }) => {
-                    earlier.push(current);
-                    Roots { current: root, earlier }
-                }
+                Some(earlier) => earlier.followed_by(root),
             });
         }
         roots.ok_or(KeyringError::Incomplete { missing: "root" })
@@ -210,7 +256,7 @@ impl Opener<'_> {
     }
 }
 
-fn failed(provider: ProviderKind, source: ProviderError) -> KeyringError {
+pub(super) fn failed(provider: ProviderKind, source: ProviderError) -> KeyringError {
     match source {
         ProviderError::Rejected => KeyringError::Integrity,
         ProviderError::UnknownKey | ProviderError::TooLarge | ProviderError::Unavailable(_) => {

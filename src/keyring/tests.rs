@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use zeroize::Zeroizing;
 
 use super::*;
-use crate::crypto::{Blinded, RecipientError, Rek, WrappableKey as _};
+use crate::crypto::{Blinded, RecipientError, Rek, WrappableKey as _, recovery};
 use crate::env::{EntropyError, SystemEntropy};
 use crate::model::{KekOrigin, KekState, Revision};
 use crate::store::{Batch, CommitOutcome, EngineError, EngineStats, ScanPage, ScanRange, Table, keys};
@@ -66,6 +66,7 @@ impl StorageEngine for Rows {
             return Ok(CommitOutcome::Conflict(broken.into_iter().map(|(key, _)| key).collect()));
         }
         rows.extend(batch.put);
+        rows.retain(|key, _| !batch.delete.contains(key));
         Ok(CommitOutcome::Committed)
     }
 
@@ -379,13 +380,14 @@ mod recovering {
 
         let recovered = Keyring::recover(&rows, &private, entropy()).await.unwrap();
         assert!(same_system(&keyring, &recovered));
-        let one = recovered.roots.current().rek().commitment();
-        assert_eq!(one, keyring.roots.current().rek().commitment());
+        let one = recovered.root().roots.current().rek().commitment();
+        assert_eq!(one, keyring.root().roots.current().rek().commitment());
 
         let replacement = key_file();
-        let (stanza, wrapped) = recovered.wrap_root_for(&replacement).await.unwrap();
-        assert!(!rows.all().contains_key(&stanza));
-        rows.put(stanza, wrapped);
+        let stored = recovered.read_epochs(&rows).await.unwrap();
+        let add = NewRecipient::Provider(&replacement);
+        let change = recovered.add_recipient(&stored, &add, NOW).await.unwrap().unwrap();
+        rows.commit(change.batch).await.unwrap();
         for provider in [&lost, &replacement] {
             let keyring = open(&rows, provider).await.unwrap();
             assert!(keyring.open_tenant(&key, &row).is_ok());
@@ -517,7 +519,7 @@ mod tenants {
     async fn the_same_root_key_under_another_store_id_opens_no_row() {
         let (_, _, keyring) = new_store().await;
         let (key, row, _) = keyring.create_tenant(&name(), NOW).unwrap();
-        let moved = Tenant::open(StoreId([7; 16]), &keyring.roots, &key, &row);
+        let moved = Tenant::open(StoreId([7; 16]), &keyring.root().roots, &key, &row);
         assert_integrity(moved);
     }
 
@@ -911,5 +913,160 @@ proptest! {
                 prop_assert_eq!(Keyring::wrapping_version(session.body.as_bytes()), Some(session.version));
             }
         }
+    }
+}
+
+mod rolling {
+    use super::*;
+
+    struct Site {
+        rows: Rows,
+        file: KeyFile,
+        keyring: Keyring,
+        tenant: Key,
+    }
+
+    impl Site {
+        async fn new() -> Self {
+            let (rows, file) = (Rows::default(), key_file());
+            let keyring = open(&rows, &file).await.unwrap();
+            let (tenant, row, _) = keyring.create_tenant(&name(), NOW).unwrap();
+            rows.put(tenant.clone(), row);
+            Self { rows, file, keyring, tenant }
+        }
+
+        fn row(&self, key: &Key) -> Row {
+            self.rows.all().remove(key).unwrap()
+        }
+
+        async fn stored(&self) -> StoredEpochs {
+            self.keyring.read_epochs(&self.rows).await.unwrap()
+        }
+
+        async fn commit(&self, change: RootChange) {
+            let (batch, adopted) = change.split();
+            assert_eq!(self.rows.commit(batch).await.unwrap(), CommitOutcome::Committed);
+            self.keyring.adopt(adopted);
+        }
+
+        async fn begin(&self) {
+            let change = self.keyring.begin_epoch(&self.stored().await, &[&self.file], NOW).await;
+            self.commit(change.unwrap()).await;
+        }
+
+        async fn end(&self) {
+            for key in [self.tenant.clone(), self.keyring.system_row()] {
+                let resealed = self.keyring.reseal(&key, &self.row(&key)).unwrap();
+                self.rows.put(key, resealed);
+            }
+            let change = self.keyring.end_epochs(&self.stored().await, NOW).await.unwrap();
+            self.commit(change).await;
+        }
+    }
+
+    #[tokio::test]
+    async fn after_a_roll_only_the_new_epoch_opens_the_store_and_old_rows_open_nowhere() {
+        let site = Site::new().await;
+        let (old, before) = (site.row(&site.tenant), site.rows.all());
+        site.begin().await;
+        assert!(site.keyring.verify_row(&site.tenant, &old).is_ok(), "until it ends, the old epoch opens");
+        site.end().await;
+
+        assert!(matches!(site.keyring.verify_row(&site.tenant, &old), Err(KeyringError::Integrity)));
+        let again = open(&site.rows, &site.file).await.unwrap();
+        assert!(same_system(&site.keyring, &again));
+        assert_eq!(again.epochs(), (2, 0));
+        let row = site.row(&site.tenant);
+        assert_eq!(again.open_tenant(&site.tenant, &row).unwrap().name(), &name());
+        assert!(matches!(again.open_tenant(&site.tenant, &old), Err(KeyringError::Integrity)));
+        // A copy from before goes on opening with the same keyring file: that is what the history tells.
+        let copy = Rows::default();
+        before.into_iter().for_each(|(key, row)| copy.put(key, row));
+        assert!(open(&copy, &site.file).await.is_ok());
+        let stored = again.read_epochs(&site.rows).await.unwrap();
+        let [first, second] = stored.epochs() else { panic!("two epochs") };
+        assert!(first.ended.is_some() && second.ended.is_none());
+        assert_eq!(first.recipients[0].key_id, site.file.key_id());
+    }
+
+    #[tokio::test]
+    async fn a_row_that_was_wrapped_before_the_new_epoch_loses_against_its_mark() {
+        let site = Site::new().await;
+        let late = site.keyring.reseal(&site.tenant, &site.row(&site.tenant)).unwrap();
+        let expect = site.keyring.expected_epoch(&late).unwrap();
+        site.begin().await;
+        let batch =
+            Batch { expect: vec![expect], put: vec![(site.tenant.clone(), late)], ..Batch::default() };
+        assert!(matches!(site.rows.commit(batch).await.unwrap(), CommitOutcome::Conflict(_)));
+        let now = site.keyring.reseal(&site.tenant, &site.row(&site.tenant)).unwrap();
+        let expect = site.keyring.expected_epoch(&now).unwrap();
+        let batch = Batch { expect: vec![expect], put: vec![(site.tenant.clone(), now)], ..Batch::default() };
+        assert_eq!(site.rows.commit(batch).await.unwrap(), CommitOutcome::Committed);
+    }
+
+    #[tokio::test]
+    async fn a_restart_in_the_middle_of_a_roll_opens_both_epochs() {
+        let site = Site::new().await;
+        site.begin().await;
+        let again = open(&site.rows, &site.file).await.unwrap();
+        assert_eq!(again.epochs(), (2, 1));
+        assert!(again.open_tenant(&site.tenant, &site.row(&site.tenant)).is_ok());
+        let refused =
+            again.begin_epoch(&again.read_epochs(&site.rows).await.unwrap(), &[&site.file], NOW).await;
+        assert!(matches!(refused.err(), Some(KeyringError::Rolling)));
+    }
+
+    #[tokio::test]
+    async fn root_rows_of_another_time_are_refused() {
+        let site = Site::new().await;
+        let before = site.rows.all();
+        site.begin().await;
+        site.end().await;
+        // Somebody puts the old epoch's rows back and takes the new one's away.
+        for key in site.rows.all().into_keys().filter(|key| keys::root_parts(key).is_some()) {
+            site.rows.remove(&key);
+        }
+        for (key, row) in before.into_iter().filter(|(key, _)| keys::root_parts(key).is_some()) {
+            site.rows.put(key, row);
+        }
+        assert!(matches!(open(&site.rows, &site.file).await, Err(KeyringError::Integrity)));
+    }
+
+    #[tokio::test]
+    async fn the_recipient_that_is_needed_stays_and_another_goes() {
+        let site = Site::new().await;
+        let next = key_file();
+        let needed = site
+            .keyring
+            .remove_recipient(&site.stored().await, &site.file.key_id(), &[&site.file], NOW)
+            .await;
+        assert!(matches!(needed.err(), Some(KeyringError::NeededRecipient)));
+        let unknown = site.keyring.remove_recipient(&site.stored().await, "x", &[&site.file], NOW).await;
+        assert!(matches!(unknown.err(), Some(KeyringError::UnknownRecipient)));
+
+        let add = NewRecipient::Provider(&next);
+        let change = site.keyring.add_recipient(&site.stored().await, &add, NOW).await.unwrap();
+        site.commit(change.unwrap()).await;
+        let again = site.keyring.add_recipient(&site.stored().await, &add, NOW).await.unwrap();
+        assert!(again.is_none(), "it is one already");
+        let gone = site
+            .keyring
+            .remove_recipient(&site.stored().await, &site.file.key_id(), &[&site.file, &next], NOW)
+            .await;
+        site.commit(gone.unwrap()).await;
+        assert!(open(&site.rows, &next).await.is_ok());
+        assert!(matches!(open(&site.rows, &site.file).await, Err(KeyringError::WrongRoot { .. })));
+    }
+
+    #[tokio::test]
+    async fn of_two_changes_at_a_time_one_loses() {
+        let site = Site::new().await;
+        let (one, two) = (key_file(), key_file());
+        let stored = site.stored().await;
+        let first = site.keyring.add_recipient(&stored, &NewRecipient::Provider(&one), NOW).await.unwrap();
+        let second = site.keyring.add_recipient(&stored, &NewRecipient::Provider(&two), NOW).await.unwrap();
+        site.commit(first.unwrap()).await;
+        let lost = site.rows.commit(second.unwrap().batch).await.unwrap();
+        assert!(matches!(lost, CommitOutcome::Conflict(_)));
     }
 }

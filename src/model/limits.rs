@@ -140,3 +140,5 @@ pub const OPENED_SESSIONS: usize = 16_384;
 pub const WATCH_RING: usize = 16_384;
 /// Most bytes of names in those.
 pub const WATCH_RING_BYTES: usize = 8 << 20;
+/// Bytes of the id of a root provider's key: as much as a stanza's row key can hold.
+pub const ROOT_KEY_ID_BYTES: usize = 2048;

@@ -29,6 +29,8 @@ pub enum Scope {
     KeysDestroy,
     /// Destroy keys without a grace period.
     KeysDestroyNow,
+    /// Look at, roll and share the root key.
+    Root,
     /// Import key material.
     KeysImport,
     /// Export keys of tenants that are exportable.
@@ -37,7 +39,7 @@ pub enum Scope {
 
 impl Scope {
     /// All scopes, in the order of their bits.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Read,
         Self::ReadFull,
         Self::Write,
@@ -49,6 +51,7 @@ impl Scope {
         Self::Status,
         Self::KeysDestroy,
         Self::KeysDestroyNow,
+        Self::Root,
         Self::KeysImport,
         Self::KeysExport,
     ];
@@ -68,6 +71,7 @@ impl Scope {
             Self::Status => "status",
             Self::KeysDestroy => "keys-destroy",
             Self::KeysDestroyNow => "keys-destroy-now",
+            Self::Root => "root",
             Self::KeysImport => "keys-import",
             Self::KeysExport => "keys-export",
         }

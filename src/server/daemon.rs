@@ -11,7 +11,7 @@ use clap::{Parser, Subcommand};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-use super::{Addresses, DevServer, Server, ServerError, initialise};
+use super::{Addresses, DevServer, Server, ServerError, initialise, recover};
 use crate::config::{Config, ConfigErrors, Log};
 use crate::dev::{DevError, DevMaterial, make_token, write_private};
 use crate::env::SystemEntropy;
@@ -53,6 +53,15 @@ enum Mode {
         /// The configuration file
         #[arg(long, value_name = "FILE")]
         config: PathBuf,
+    },
+    /// Open a store whose root provider is lost with a recovery key, and wrap its root key for the configured provider
+    Recover {
+        /// The configuration file; a keyring file that it names is made when there is none
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+        /// A file of mode 0600 with the private half of a recovery key, "srk_…"
+        #[arg(long, value_name = "FILE")]
+        recovery_key: PathBuf,
     },
     /// Prepare a new installation: keyring file, store, and the first administrator's token
     Init {
@@ -97,6 +106,7 @@ pub fn main() -> ExitCode {
         Mode::Serve { config } => serve(&config, &hardening),
         Mode::Check { config } => check(&config).map(|_| say("the configuration is good")),
         Mode::Init { config, token } => init(&config, &token),
+        Mode::Recover { config, recovery_key } => restore_root(&config, &recovery_key),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -154,6 +164,17 @@ fn init(path: &Path, token: &Path) -> Result<(), Failure> {
     runtime()?.block_on(initialise(&config, &first, &secret))?;
     write_private(token, secret.as_bytes()).map_err(ServerError::from)?;
     say(&format!("the store is ready; the first administrator's token is in {}", token.display()));
+    Ok(())
+}
+
+fn restore_root(path: &Path, recovery_key: &Path) -> Result<(), Failure> {
+    let config = Config::load(path).map_err(Failure::Config)?;
+    match runtime()?.block_on(recover(&config, recovery_key))? {
+        Some(key_id) => say(&format!(
+            "the root key is wrapped for {key_id} again; start the server, then 'strongroom root verify'"
+        )),
+        None => say("nothing was done: the configured provider can unwrap the root key"),
+    }
     Ok(())
 }
 

@@ -7,9 +7,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Addresses, Server, ServerError};
 use crate::config::Config;
+use crate::crypto::recovery;
 use crate::dev::{DevMaterial, DevPaths, DevToken, TENANT, prepare, write_private};
 use crate::env::{Entropy, SystemClock, SystemEntropy};
-use crate::keyring::{KeyFile, KeyringError, recovery};
+use crate::keyring::{KeyFile, KeyringError};
 use crate::model::limits::TTL_MAX;
 use crate::model::{TenantName, TokenName};
 use crate::service::{CreateToken, Error};

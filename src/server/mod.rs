@@ -12,6 +12,7 @@ mod ports;
 mod probes;
 mod root;
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,10 +22,11 @@ use tonic_health::server::HealthReporter;
 use crate::api::transport::{RELOAD_EVERY, ServeReport};
 use crate::commit::Committer;
 use crate::config::{Config, EngineKind};
+use crate::crypto::RecoveryPrivateKey;
 use crate::env::{Clock, Entropy, SystemClock, SystemEntropy};
-use crate::keyring::{Keyring, RootProvider, recovery};
+use crate::keyring::Keyring;
 use crate::provider::RootHealth;
-use crate::service::{CreateToken, Jobs, Limits, Parts, Service, Sweeper};
+use crate::service::{CreateToken, Jobs, Limits, Parts, RootAccess, Service, Sweeper};
 use crate::store::{SledEngine, SledOptions, StorageEngine};
 
 pub use dev::DevServer;
@@ -54,7 +56,7 @@ pub(crate) struct Core {
 /// A server whose store is open and whose ports are bound, and which serves nothing yet.
 pub struct Server {
     core: Core,
-    root: Root,
+    root: Arc<Root>,
     ports: Ports,
 }
 
@@ -96,6 +98,7 @@ impl Server {
         let served = ports.serve(&core, health, &drain)?;
         let sweeping = tokio::spawn(sweep(Arc::clone(&core.service), drain.clone()));
         let working = tokio::spawn(work(Arc::clone(&core.service), drain.clone()));
+        let rolling = tokio::spawn(roll(Arc::clone(&core.service), drain.clone()));
         let ready = tokio::spawn(tell(reporter.clone(), Arc::clone(&root.health), drain.clone()));
         let asking = tokio::spawn(root.watch(drain.clone()));
         tracing::info!("serving");
@@ -113,7 +116,7 @@ impl Server {
             log_drain(port.await.ok());
         }
         // They end by themselves when the drain begins; a panic in them is logged by the panic hook.
-        drop((watching.await, sweeping.await, working.await, asking.await));
+        drop((watching.await, sweeping.await, working.await, rolling.await, asking.await));
         if let Some(fault) = fault {
             tracing::error!(%fault, "the committer failed; restart the server");
             return Err(ServerError::Fault(fault));
@@ -123,13 +126,34 @@ impl Server {
 }
 
 impl Core {
-    async fn open(config: &Config) -> Result<(Self, Root), ServerError> {
+    async fn open(config: &Config) -> Result<(Self, Arc<Root>), ServerError> {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
         let entropy: Arc<dyn Entropy> = Arc::new(SystemEntropy::new());
         let engine = open_engine(config)?;
-        let provider = root::provider(config, &entropy, &clock)?;
-        let keyring = open_keyring(config, &*provider, &*engine, &entropy, &*clock).await?;
-        let root = Root::new(provider, &keyring, &clock);
+        let (keyring, provider) = root::open_keyring(config, &*engine, &entropy, &clock).await?;
+        let root = Root::new(Some(provider), &keyring, &config.root, (&entropy, &clock));
+        Ok((Self::assemble(config, engine, keyring, &root, (clock, entropy))?, root))
+    }
+
+    /// Opens a store whose root provider is lost.
+    async fn recover(config: &Config, key: &RecoveryPrivateKey) -> Result<Self, ServerError> {
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+        let entropy: Arc<dyn Entropy> = Arc::new(SystemEntropy::new());
+        let engine = open_engine(config)?;
+        let keyring = Arc::new(Keyring::recover(&*engine, key, Arc::clone(&entropy)).await?);
+        root::prepare(config, Arc::clone(&entropy))?;
+        root::provider(&config.root.provider, &entropy, &clock)?;
+        let root = Root::new(None, &keyring, &config.root, (&entropy, &clock));
+        Self::assemble(config, engine, keyring, &root, (clock, entropy))
+    }
+
+    fn assemble(
+        config: &Config,
+        engine: Arc<dyn StorageEngine>,
+        keyring: Arc<Keyring>,
+        root: &Arc<Root>,
+        (clock, entropy): (Arc<dyn Clock>, Arc<dyn Entropy>),
+    ) -> Result<Self, ServerError> {
         let committer = Committer::start(Arc::clone(&engine), Arc::clone(&clock), Arc::clone(&entropy))?;
         let service = Service::new(Parts {
             engine: Arc::clone(&engine),
@@ -138,12 +162,9 @@ impl Core {
             clock: Arc::clone(&clock),
             entropy: Arc::clone(&entropy),
             limits: Limits { value_bytes: config.limits.max_value_bytes },
-            new_keys: Arc::new({
-                let health = Arc::clone(&root.health);
-                move || health.accepts_new_keys()
-            }),
+            root: Arc::clone(root) as Arc<dyn RootAccess>,
         });
-        Ok((Self { engine, committer, keyring, service, entropy, clock }, root))
+        Ok(Self { engine, committer, keyring, service, entropy, clock })
     }
 
     async fn close(self) -> Result<(), ServerError> {
@@ -171,6 +192,19 @@ pub async fn initialise(config: &Config, first: &CreateToken, secret: &str) -> R
     core.close().await
 }
 
+/// Opens a store whose root provider is lost with a recovery key, and wraps its root key for the provider of the
+/// configuration; a keyring file is made when there is none. Says for which key; none when the provider opens the store
+/// anyway.
+///
+/// # Errors
+/// [`ServerError`] says what is wrong. The store is unchanged then; a keyring file that was made stays.
+pub async fn recover(config: &Config, recovery_key: &Path) -> Result<Option<String>, ServerError> {
+    let core = Core::recover(config, &root::recovery_key(recovery_key)?).await?;
+    let recovered = core.service.recover_root().await;
+    core.close().await?;
+    Ok(recovered?.map(|recipient| recipient.key_id))
+}
+
 fn open_engine(config: &Config) -> Result<Arc<dyn StorageEngine>, ServerError> {
     match config.store.engine {
         EngineKind::Sled => {
@@ -181,23 +215,6 @@ fn open_engine(config: &Config) -> Result<Arc<dyn StorageEngine>, ServerError> {
             Ok(Arc::new(SledEngine::open(&options)?))
         }
     }
-}
-
-async fn open_keyring(
-    config: &Config,
-    provider: &dyn RootProvider,
-    engine: &dyn StorageEngine,
-    entropy: &Arc<dyn Entropy>,
-    clock: &dyn Clock,
-) -> Result<Arc<Keyring>, ServerError> {
-    let mut recipients = Vec::with_capacity(config.root.recovery.len());
-    for path in &config.root.recovery {
-        let problem = |problem: String| ServerError::Recovery { path: path.clone(), problem };
-        let text = std::fs::read_to_string(path).map_err(|error| problem(error.to_string()))?;
-        recipients.push(recovery::read_public(&text).map_err(|error| problem(error.to_string()))?);
-    }
-    let keyring = Keyring::open(engine, provider, &recipients, Arc::clone(entropy), clock.now()).await?;
-    Ok(Arc::new(keyring))
 }
 
 /// The services of which health is reported; the empty name stands for the server.
@@ -251,6 +268,25 @@ async fn work(service: Arc<Service>, stop: CancellationToken) {
         tokio::select! {
             () = stop.cancelled() => {}
             () = tokio::time::sleep(pause) => {}
+        }
+    }
+}
+
+/// Goes on with the roll of a root epoch, whenever there is one.
+async fn roll(service: Arc<Service>, stop: CancellationToken) {
+    while !stop.is_cancelled() {
+        let more = match service.roll_step().await {
+            Ok(more) => more,
+            Err(error) => {
+                tracing::warn!(%error, "the roll of the root epoch could not finish a step");
+                false
+            }
+        };
+        if !more {
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = tokio::time::sleep(JOB_PAUSE) => {}
+            }
         }
     }
 }

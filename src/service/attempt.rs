@@ -149,7 +149,11 @@ impl Service {
     pub(super) fn log_of(&self, tenant: &Tenant) -> Arc<LogKeys> {
         let (id, epoch) = (tenant.tenant_ref(), tenant.audit_epoch());
         let mut logs = self.logs.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(log) = logs.get(&id.id).filter(|log| log.tenant == id && log.epoch == epoch) {
+        // The keys of a row that was stored anew are opened anew: those from before are not kept beside them.
+        let same = |log: &&Arc<LogKeys>| {
+            log.tenant == id && log.epoch == epoch && Arc::ptr_eq(&log.audit, tenant.audit())
+        };
+        if let Some(log) = logs.get(&id.id).filter(same) {
             return Arc::clone(log);
         }
         let log = Arc::new(LogKeys {

@@ -149,6 +149,18 @@ pub enum Error {
     /// The tenant was not created exportable.
     #[error("the tenant was not created exportable: its keys never leave the store")]
     KeyNotExportable,
+    /// A root provider could not be asked.
+    #[error("a root provider could not do its part")]
+    RootUnavailable,
+    /// An older epoch of the root key is still in use.
+    #[error("an older epoch of the root key is still in use")]
+    RootRolling,
+    /// The root key is not wrapped for that key.
+    #[error("the root key is not wrapped for that key")]
+    RecipientNotFound,
+    /// Nobody whom the configuration names could open the store without that recipient.
+    #[error("no configured root provider opens the store without that recipient")]
+    RecipientNeeded,
     /// A stored quantity is at its limit.
     #[error("a quota is exceeded: at most {max} {what}")]
     QuotaExceeded {
@@ -275,16 +287,25 @@ impl From<KeyringError> for Error {
                 "recipient_public_key",
                 Problem::Form { form: "an X25519 public key that is not of low order" },
             ),
+            KeyringError::Rolling => Self::RootRolling,
+            KeyringError::UnknownRecipient => Self::RecipientNotFound,
+            KeyringError::NeededRecipient => Self::RecipientNeeded,
+            KeyringError::TooManyRecipients { max } => {
+                Self::QuotaExceeded { max, what: "recipients of the root key" }
+            }
+            KeyringError::WrongRoot { .. }
+            | KeyringError::Provider { .. }
+            | KeyringError::Permissions { .. }
+            | KeyringError::KeyFile { .. }
+            | KeyringError::StanzaTooLarge { .. } => {
+                tracing::warn!(%error, "a root provider could not do its part");
+                Self::RootUnavailable
+            }
             KeyringError::Engine(error) => error.into(),
             KeyringError::Entropy(error) => error.into(),
             KeyringError::UnknownFormat { .. }
             | KeyringError::Incomplete { .. }
-            | KeyringError::WrongRoot { .. }
-            | KeyringError::Provider { .. }
-            | KeyringError::Permissions { .. }
-            | KeyringError::KeyFile { .. }
-            | KeyringError::TooManyRecipients { .. }
-            | KeyringError::StanzaTooLarge { .. }
+            | KeyringError::TooManyEpochs
             | KeyringError::Recovery(_)
             | KeyringError::Seal(_) => {
                 tracing::error!(%error, "the keyring refused");
@@ -339,6 +360,10 @@ impl Error {
             Self::KeyInUse { .. } => Reason::KeyInUse,
             Self::WrappingKeyNotFound => Reason::WrappingKeyNotFound,
             Self::KeyNotExportable => Reason::KeyNotExportable,
+            Self::RootUnavailable => Reason::RootUnavailable,
+            Self::RootRolling => Reason::RootRolling,
+            Self::RecipientNotFound => Reason::RecipientNotFound,
+            Self::RecipientNeeded => Reason::RecipientNeeded,
             Self::QuotaExceeded { .. } => Reason::QuotaExceeded,
             Self::Overloaded => Reason::Overloaded,
             Self::AuditUnavailable => Reason::AuditUnavailable,

@@ -441,6 +441,7 @@ impl Service {
         let (was, is) = (due(before), due(&after));
         let mut batch = Batch::default();
         batch.expect.push((key.clone(), RowExpect::unchanged(Some(stored))));
+        batch.expect.push(self.keyring.expected_epoch(&changed)?);
         batch.delete.extend(was.difference(&is).cloned());
         batch.put.push((key.clone(), changed));
         batch.put.extend(is.difference(&was).map(|index| (index.clone(), Row::marker())));

@@ -22,6 +22,7 @@ mod key;
 mod memo;
 mod opened;
 mod payload;
+mod root;
 mod session;
 mod status;
 mod stripes;
@@ -38,6 +39,7 @@ use std::sync::{Arc, Mutex};
 
 pub use crate::audit::{Filter, LogLine, Operation, OperationSet, Order, Outcome, OutcomeSet};
 pub use crate::commit::Receipt;
+pub use crate::keyring::{ProviderKind, Recipient, RootEpoch, RootRecipient};
 pub use audit::{AuditPage, AuditQuery, AuditTail};
 pub use custody::{ExportKek, ExportedKek, ImportKek, WrappingKeyDescription};
 pub use entry::Reading;
@@ -46,6 +48,7 @@ pub use event::{Appended, EventPage, EventReader, LastEvent, NewEvent};
 pub use job::{JobDescription, JobKind, JobState};
 pub use jobs::{JobReport, Jobs};
 pub use key::{DestroyKek, KekDescription, KekUse, KekVerb};
+pub use root::{RootAccess, RootCondition, RootDescription, RootVerb, RootVerification};
 pub use session::{CreateSession, Lifetime, UpdateSession};
 pub use status::{Counts, Status};
 pub use sweeper::{SweepReport, Sweeper};
@@ -66,6 +69,7 @@ use crate::store::StorageEngine;
 
 use hub::Hub;
 use opened::SessionMemo;
+use root::Roll;
 use stripes::Stripes;
 use tenant::TenantDirectory;
 
@@ -86,7 +90,8 @@ pub struct Service {
     stripes: Stripes,
     refusals: FailureTally,
     limits: Limits,
-    new_keys: NewKeys,
+    root: Arc<dyn RootAccess>,
+    roll: Roll,
     counters: Counters,
     started: Timestamp,
 }
@@ -120,18 +125,15 @@ pub struct Parts {
     pub entropy: Arc<dyn Entropy>,
     /// Bounds.
     pub limits: Limits,
-    /// Whether keys may be made now: not when the root provider has been away for too long. Asked often, so it must not wait.
-    pub new_keys: NewKeys,
+    /// The root providers.
+    pub root: Arc<dyn RootAccess>,
 }
-
-/// Says whether keys may be made now.
-pub type NewKeys = Arc<dyn Fn() -> bool + Send + Sync>;
 
 impl Service {
     /// Assembles the service.
     #[must_use]
     pub fn new(parts: Parts) -> Arc<Self> {
-        let Parts { engine, committer, keyring, clock, entropy, limits, new_keys } = parts;
+        let Parts { engine, committer, keyring, clock, entropy, limits, root } = parts;
         let tokens = Arc::new(Tokens::new(Arc::clone(&engine), Arc::clone(&keyring)));
         Arc::new(Self {
             system_log: Arc::new(attempt::system_log(&keyring)),
@@ -151,7 +153,8 @@ impl Service {
             clock,
             entropy,
             limits,
-            new_keys,
+            root,
+            roll: Roll::default(),
         })
     }
 

@@ -120,7 +120,7 @@ impl Service {
     /// Refuses to make keys while the root provider has been away for too long: nobody should come to depend on keys whose
     /// root may not come back.
     pub(super) fn may_make_keys(&self) -> Result<(), Error> {
-        if (self.new_keys)() { Ok(()) } else { Err(Error::Unavailable) }
+        if self.root.may_make_keys() { Ok(()) } else { Err(Error::Unavailable) }
     }
 
     /// The place of a record in a table of the server's own.
@@ -210,6 +210,7 @@ impl Service {
 
         let mut batch = Batch::default();
         batch.expect.extend([(directory.clone(), RowExpect::Absent), (key.clone(), RowExpect::Absent)]);
+        batch.expect.push(self.keyring.expected_epoch(&row)?);
         batch.put.extend([(directory, Row::new(Revision::FIRST, &[&record])), (key, row)]);
         if let Some(slot) = slot {
             slot.give(self, &self.system_answer_key(), &description, &mut batch)?;
@@ -319,13 +320,11 @@ impl Service {
             return Ok((given, attempt.record().await?));
         }
         let (tenant, row) = self.fresh_tenant(tenant).await?;
-        let mut batch = Batch::default();
-        let mut description = TenantDescription::new(&tenant);
+        let (mut batch, mut description) = (Batch::default(), TenantDescription::new(&tenant));
         if tenant.state() != state {
-            let key = tenant.row_key().clone();
-            batch.expect.push((key.clone(), RowExpect::unchanged(Some(&row))));
-            batch.put.push((key, self.keyring.set_tenant_state(&tenant, state, self.clock.now())?));
-            description.suspended = state == TenantState::Suspended;
+            let changed = self.keyring.set_tenant_state(&tenant, state, self.clock.now())?;
+            let (change, after) = self.tenant_change(&tenant, &row, changed)?;
+            (batch, description) = (change, TenantDescription::new(&after));
         }
         if let Some(slot) = slot {
             slot.give(self, &self.system_answer_key(), &description, &mut batch)?;

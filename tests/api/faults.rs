@@ -13,8 +13,8 @@ use tonic::{Code, Response, Status};
 
 use crate::requests::{
     append, consume, create, delete, delete_session, events, get, list, list_sessions, new_id, new_put,
-    purge, put, put_of, read, read_batch, search, seconds, update, watch, write_batch, write_delete,
-    write_put,
+    purge, put, put_of, read, read_batch, recovery_key, search, seconds, update, watch, write_batch,
+    write_delete, write_put,
 };
 use crate::site::Site;
 use crate::support::{Refusal, soon};
@@ -266,6 +266,17 @@ const CALLS: &[(&str, Run)] = &[
     ("GetJob", admin!(get_job, v1::GetJobRequest { tenant: demo(), kind: REWRAP })),
     ("ListJobs", admin!(list_jobs, v1::ListJobsRequest { tenant: demo() })),
     ("CancelJob", admin!(cancel_job, v1::CancelJobRequest { tenant: demo(), kind: REWRAP })),
+    ("GetRoot", admin!(get_root, v1::GetRootRequest {})),
+    ("VerifyRoot", admin!(verify_root, v1::VerifyRootRequest {})),
+    ("RotateRoot", admin!(rotate_root, v1::RotateRootRequest { dry_run: false, request_id: new_id() })),
+    (
+        "AddRootRecipient",
+        admin!(
+            add_root_recipient,
+            v1::AddRootRecipientRequest { public_key: recovery_key(), request_id: new_id() }
+        ),
+    ),
+    ("MigrateRoot", admin!(migrate_root, v1::MigrateRootRequest { dry_run: false, request_id: new_id() })),
     ("CreateToken", admin!(create_token, token())),
     ("ListTokens", admin!(list_tokens, v1::ListTokensRequest::default())),
     (

@@ -25,6 +25,7 @@ mod pages;
 mod permissions;
 mod race;
 mod repeat;
+mod root;
 mod sessions;
 mod tenants;
 mod tokens;

@@ -8,12 +8,12 @@ use tonic::{Code, Response, Status};
 
 use crate::requests::{
     append, consume, create, delete, delete_session, events, get, list, list_sessions, new_put, purge, put,
-    read, read_batch, search, update, watch, write_batch, write_put,
+    read, read_batch, recovery_key, search, update, watch, write_batch, write_put,
 };
 use crate::site::Site;
 use crate::support::{Context, Control, Refusal};
 
-const SCOPES: [(Scope, &str); 13] = [
+const SCOPES: [(Scope, &str); 14] = [
     (Scope::Read, "read"),
     (Scope::ReadFull, "read-full"),
     (Scope::Write, "write"),
@@ -25,6 +25,7 @@ const SCOPES: [(Scope, &str); 13] = [
     (Scope::Status, "status"),
     (Scope::KeysDestroy, "keys-destroy"),
     (Scope::KeysDestroyNow, "keys-destroy-now"),
+    (Scope::Root, "root"),
     (Scope::KeysImport, "keys-import"),
     (Scope::KeysExport, "keys-export"),
 ];
@@ -204,6 +205,33 @@ const ADMIN: &[(&str, &str, bool, Admin)] = &[
     ("GetJob", "keys", true, admin!(get_job, |tenant| v1::GetJobRequest { tenant, kind: 1 })),
     ("ListJobs", "keys", true, admin!(list_jobs, |tenant| v1::ListJobsRequest { tenant })),
     ("CancelJob", "keys", true, admin!(cancel_job, |tenant| v1::CancelJobRequest { tenant, kind: 1 })),
+    ("GetRoot", "root", false, admin!(get_root, |_| v1::GetRootRequest {})),
+    ("VerifyRoot", "root", false, admin!(verify_root, |_| v1::VerifyRootRequest {})),
+    (
+        "RotateRoot",
+        "root",
+        false,
+        admin!(rotate_root, |_| v1::RotateRootRequest { dry_run: true, ..Default::default() }),
+    ),
+    (
+        "AddRootRecipient",
+        "root",
+        false,
+        admin!(add_root_recipient, |_| v1::AddRootRecipientRequest {
+            public_key: recovery_key(),
+            ..Default::default()
+        }),
+    ),
+    (
+        "RemoveRootRecipient",
+        "root",
+        false,
+        admin!(remove_root_recipient, |_| v1::RemoveRootRecipientRequest {
+            key_id: "nobody's".to_owned(),
+            ..Default::default()
+        }),
+    ),
+    ("MigrateRoot", "root", false, admin!(migrate_root, |_| v1::MigrateRootRequest::default())),
     ("CreateToken", "tokens", false, admin!(create_token, |_| v1::CreateTokenRequest::default())),
     ("ListTokens", "tokens", false, admin!(list_tokens, |_| v1::ListTokensRequest::default())),
     ("RevokeToken", "tokens", false, admin!(revoke_token, |_| v1::RevokeTokenRequest::default())),

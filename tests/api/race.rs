@@ -121,6 +121,16 @@ async fn destroy(
     Ok(expect_sessions)
 }
 
+/// Begins new root epochs and rolls the old ones, over and over.
+async fn roller(site: Arc<Site>, stop: Arc<AtomicBool>) {
+    while !stop.load(Ordering::Relaxed) {
+        // While one is being rolled another is refused, and a lost race is no harm.
+        drop(site.admin().rotate_root(v1::RotateRootRequest::default()).await);
+        drop(site.world().service.roll_step().await);
+        tokio::task::yield_now().await;
+    }
+}
+
 async fn rewrapper(site: Arc<Site>, stop: Arc<AtomicBool>) {
     let start = v1::StartJobRequest {
         tenant: site.tenant.clone(),
@@ -158,6 +168,7 @@ async fn race(seed: u64) {
     slow_down(&site, &dice);
     let stop = Arc::new(AtomicBool::new(false));
     let rewraps = seed % 2 == 1;
+    let rolling = seed.is_multiple_of(3).then(|| tokio::spawn(roller(Arc::clone(&site), Arc::clone(&stop))));
     let rewrapping = rewraps.then(|| tokio::spawn(rewrapper(Arc::clone(&site), Arc::clone(&stop))));
     let keeping = tokio::spawn(keeper(Arc::clone(&site), dice));
     let creating: Vec<_> =
@@ -168,8 +179,8 @@ async fn race(seed: u64) {
     }
     let killed = keeping.await.unwrap();
     stop.store(true, Ordering::Relaxed);
-    if let Some(rewrapping) = rewrapping {
-        rewrapping.await.unwrap();
+    for working in [rewrapping, rolling].into_iter().flatten() {
+        working.await.unwrap();
     }
 
     let (sessions, states) = found(site.world()).await;

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use strongroom::crypto::recovery;
+use strongroom::env::SystemEntropy;
 use strongroom::proto::v1::{self, expectation::Condition};
 use uuid::Uuid;
 
@@ -144,4 +146,9 @@ pub fn watch(session: &v1::SessionRef) -> v1::WatchSessionRequest {
 
 pub fn search(tenant: &str) -> v1::SearchAuditRequest {
     v1::SearchAuditRequest { tenant: tenant.to_owned(), page_size: 1000, ..Default::default() }
+}
+
+/// The public half of a recovery key that nobody holds.
+pub fn recovery_key() -> String {
+    recovery::write_public(&recovery::generate(&SystemEntropy::new()).unwrap().public())
 }

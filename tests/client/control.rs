@@ -353,6 +353,48 @@ impl AdminService for Control {
         };
         Ok(Response::new(status))
     }
+
+    async fn get_root(
+        &self,
+        _: Request<v1::GetRootRequest>,
+    ) -> Result<Response<v1::GetRootResponse>, Status> {
+        Err(Status::unimplemented("is tried on a real server"))
+    }
+
+    async fn verify_root(
+        &self,
+        _: Request<v1::VerifyRootRequest>,
+    ) -> Result<Response<v1::VerifyRootResponse>, Status> {
+        Err(Status::unimplemented("is tried on a real server"))
+    }
+
+    async fn rotate_root(
+        &self,
+        _: Request<v1::RotateRootRequest>,
+    ) -> Result<Response<v1::RotateRootResponse>, Status> {
+        Err(Status::unimplemented("is tried on a real server"))
+    }
+
+    async fn add_root_recipient(
+        &self,
+        _: Request<v1::AddRootRecipientRequest>,
+    ) -> Result<Response<v1::AddRootRecipientResponse>, Status> {
+        Err(Status::unimplemented("is tried on a real server"))
+    }
+
+    async fn remove_root_recipient(
+        &self,
+        _: Request<v1::RemoveRootRecipientRequest>,
+    ) -> Result<Response<v1::RemoveRootRecipientResponse>, Status> {
+        Err(Status::unimplemented("is tried on a real server"))
+    }
+
+    async fn migrate_root(
+        &self,
+        _: Request<v1::MigrateRootRequest>,
+    ) -> Result<Response<v1::MigrateRootResponse>, Status> {
+        Err(Status::unimplemented("is tried on a real server"))
+    }
 }
 
 fn admin(fake: &Fake) -> Admin {

@@ -5,8 +5,8 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use data_encoding::HEXLOWER;
-use strongroom::crypto::{Header, Kind, Place, open, seal};
-use strongroom::keyring::{KeyFile, Keyring, SessionKeys, Tenant, recovery};
+use strongroom::crypto::{Header, Kind, Place, open, recovery, seal};
+use strongroom::keyring::{KeyFile, Keyring, SessionKeys, Tenant};
 use strongroom::model::{KekState, KekVersion, Revision, StoreId, TenantName, TenantState, Timestamp};
 use strongroom::store::{Key, MemoryEngine, Row, RowExpect, ScanRange, StorageEngine, keys};
 

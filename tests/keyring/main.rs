@@ -8,9 +8,9 @@ use std::io::ErrorKind;
 use std::path::Path;
 use std::sync::Arc;
 
-use strongroom::crypto::RecoveryPrivateKey;
+use strongroom::crypto::{RecoveryPrivateKey, recovery};
 use strongroom::env::{Entropy, SystemEntropy};
-use strongroom::keyring::{KeyFile, Keyring, KeyringError, recovery};
+use strongroom::keyring::{KeyFile, Keyring, KeyringError};
 use strongroom::model::{KekVersion, TenantName, Timestamp};
 use strongroom::store::{
     Batch, CommitOutcome, Effect, EngineError, Failure, Fault, Faulty, Key, MemoryEngine, Operation, Row,

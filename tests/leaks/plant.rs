@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use prost::Message;
-use strongroom::crypto::{Secret, WrappingPublicKey};
+use strongroom::crypto::{Secret, WrappingPublicKey, recovery};
 use strongroom::env::SystemEntropy;
 use strongroom::proto::v1;
 use tonic::metadata::AsciiMetadataValue;
@@ -103,6 +103,7 @@ impl<'a> Planting<'a> {
         self.ends(&session, &doomed).await;
         self.tenants().await;
         self.tokens().await;
+        self.root().await;
         self.logs().await;
         let called: BTreeSet<&String> = self.good.keys().collect();
         assert_eq!(called, self.protocol.methods.keys().collect(), "a method without a good request");
@@ -338,6 +339,18 @@ impl<'a> Planting<'a> {
         self.good::<v1::ListJobsResponse>("ListJobs", v1::ListJobsRequest { tenant: tenant() }).await;
         self.good::<v1::CancelJobResponse>("CancelJob", v1::CancelJobRequest { tenant: tenant(), kind })
             .await;
+    }
+
+    async fn root(&mut self) {
+        let public_key = recovery::write_public(&recovery::generate(&SystemEntropy::new()).unwrap().public());
+        let add = v1::AddRootRecipientRequest { public_key: public_key.clone(), ..Default::default() };
+        self.good::<v1::AddRootRecipientResponse>("AddRootRecipient", add).await;
+        let remove = v1::RemoveRootRecipientRequest { key_id: public_key, ..Default::default() };
+        self.good::<v1::RemoveRootRecipientResponse>("RemoveRootRecipient", remove).await;
+        self.good::<v1::MigrateRootResponse>("MigrateRoot", v1::MigrateRootRequest::default()).await;
+        self.good::<v1::RotateRootResponse>("RotateRoot", v1::RotateRootRequest::default()).await;
+        self.good::<v1::VerifyRootResponse>("VerifyRoot", v1::VerifyRootRequest {}).await;
+        self.good::<v1::GetRootResponse>("GetRoot", v1::GetRootRequest {}).await;
     }
 
     async fn tokens(&mut self) {

@@ -7,9 +7,10 @@ use std::sync::Arc;
 
 use strongroom::client::{CreateSession, Strongroom, View};
 use strongroom::config::Config;
+use strongroom::crypto::recovery;
 use strongroom::dev::{DevMaterial, prepare, write_private};
 use strongroom::env::{SystemClock, SystemEntropy};
-use strongroom::keyring::{KeyFile, KeyringError, recovery};
+use strongroom::keyring::{KeyFile, KeyringError};
 use strongroom::model::{Scope, TenantSet, TokenName};
 use strongroom::provider::{Condition, RootHealth};
 use strongroom::server::{Server, ServerError, initialise};

@@ -12,13 +12,17 @@ use strongroom::api::{Admin, Context as ContextHandler, Identify};
 use strongroom::auth::TokenAuthenticator;
 use strongroom::commit::Committer;
 use strongroom::env::{Clock, Entropy, EntropyError};
-use strongroom::keyring::{Keyring, ProviderError, ProviderKind, ProviderStatus, RootProvider, Wrapped};
+use strongroom::keyring::{
+    Keyring, KeyringError, ProviderError, ProviderKind, ProviderStatus, RootProvider, Wrapped,
+};
 use strongroom::model::limits::VALUE_BYTES;
 use strongroom::model::{Scope, StoreId, TenantName, TenantSet, Timestamp, TokenName};
 use strongroom::proto::DESCRIPTORS;
 use strongroom::proto::v1::admin_service_server::AdminServiceServer;
 use strongroom::proto::v1::context_service_server::ContextServiceServer;
-use strongroom::service::{CreateToken, Jobs, Limits, Parts, Service, Sweeper};
+use strongroom::service::{
+    CreateToken, Jobs, Limits, Parts, Recipient, RootAccess, RootCondition, Service, Sweeper,
+};
 use strongroom::store::{
     Batch, Effect, Fault, Faulty, Hook, Key, MemoryEngine, Operation, Row, ScanRange, StorageEngine,
 };
@@ -106,6 +110,25 @@ impl RootProvider for Open {
     }
 }
 
+/// The root provider of a service in memory, and whether it is well.
+struct OpenRoot(Arc<AtomicBool>);
+
+impl RootAccess for OpenRoot {
+    fn may_make_keys(&self) -> bool {
+        self.0.load(Ordering::SeqCst)
+    }
+
+    fn providers(&self) -> Result<Vec<Box<dyn RootProvider>>, KeyringError> {
+        Ok(vec![Box::new(Open)])
+    }
+
+    fn condition(&self) -> RootCondition {
+        RootCondition::Healthy
+    }
+
+    fn rewrapped(&self, _: &[Recipient]) {}
+}
+
 /// A service in memory. Tenant and tokens are those of dev mode.
 pub struct Inside {
     /// Where the rows are; [`Faulty::inner`] shows them to the test without counting calls.
@@ -165,10 +188,7 @@ impl Inside {
             clock: Arc::clone(&dyn_clock),
             entropy: dyn_entropy,
             limits: Limits { value_bytes: VALUE_BYTES },
-            new_keys: Arc::new({
-                let allowed = Arc::clone(&new_keys);
-                move || allowed.load(Ordering::SeqCst)
-            }),
+            root: Arc::new(OpenRoot(Arc::clone(&new_keys))),
         });
         service.ensure_tenant(&TenantName::new(TENANT).unwrap()).await.unwrap();
         for login in [Login::App, Login::Admin, Login::Reader] {

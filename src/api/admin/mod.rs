@@ -4,6 +4,7 @@ mod audit;
 mod custody;
 mod jobs;
 mod keys;
+mod root;
 mod status;
 mod tenants;
 mod tokens;
@@ -233,5 +234,47 @@ impl AdminService for Admin {
         request: Request<v1::GetStatusRequest>,
     ) -> Result<Response<v1::GetStatusResponse>, Status> {
         status::describe(&self.service, request).await
+    }
+
+    async fn get_root(
+        &self,
+        request: Request<v1::GetRootRequest>,
+    ) -> Result<Response<v1::GetRootResponse>, Status> {
+        root::describe(&self.service, request).await
+    }
+
+    async fn verify_root(
+        &self,
+        request: Request<v1::VerifyRootRequest>,
+    ) -> Result<Response<v1::VerifyRootResponse>, Status> {
+        root::verify(&self.service, request).await
+    }
+
+    async fn rotate_root(
+        &self,
+        request: Request<v1::RotateRootRequest>,
+    ) -> Result<Response<v1::RotateRootResponse>, Status> {
+        root::rotate(&self.service, request).await
+    }
+
+    async fn add_root_recipient(
+        &self,
+        request: Request<v1::AddRootRecipientRequest>,
+    ) -> Result<Response<v1::AddRootRecipientResponse>, Status> {
+        root::add_recipient(&self.service, request).await
+    }
+
+    async fn remove_root_recipient(
+        &self,
+        request: Request<v1::RemoveRootRecipientRequest>,
+    ) -> Result<Response<v1::RemoveRootRecipientResponse>, Status> {
+        root::remove_recipient(&self.service, request).await
+    }
+
+    async fn migrate_root(
+        &self,
+        request: Request<v1::MigrateRootRequest>,
+    ) -> Result<Response<v1::MigrateRootResponse>, Status> {
+        root::migrate(&self.service, request).await
     }
 }

@@ -5,6 +5,7 @@ mod custody;
 mod jobs;
 mod keys;
 mod records;
+mod root;
 
 pub use audit::{AuditEvent, AuditOrder, AuditSearch, AuditTail};
 pub use custody::{ExportedKek, WrappingKey};
@@ -12,6 +13,9 @@ pub use jobs::{Job, JobKind, JobState, JobWatch};
 pub use keys::DestroyKek;
 pub use records::{
     Kek, KekDestruction, KekUse, NewToken, Rotation, ServerStatus, TenantRecord, Token, TokenCreated,
+};
+pub use root::{
+    Root, RootEpoch, RootHealth, RootProvider, RootProviderCheck, RootRecipient, RootVerification,
 };
 
 use futures_util::stream::BoxStream;

@@ -279,6 +279,7 @@ pub(super) const fn scope_to_wire(scope: Scope) -> v1::Scope {
         Scope::KeysDestroyNow => v1::Scope::KeysDestroyNow,
         Scope::KeysImport => v1::Scope::KeysImport,
         Scope::KeysExport => v1::Scope::KeysExport,
+        Scope::Root => v1::Scope::Root,
     }
 }
 
@@ -297,6 +298,7 @@ fn scope_from_wire(scope: i32) -> Result<Scope, ClientError> {
         v1::Scope::KeysDestroyNow => Scope::KeysDestroyNow,
         v1::Scope::KeysImport => Scope::KeysImport,
         v1::Scope::KeysExport => Scope::KeysExport,
+        v1::Scope::Root => Scope::Root,
         v1::Scope::Unspecified => return Err(ClientError::Malformed { what: "scope" }),
     })
 }

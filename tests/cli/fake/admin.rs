@@ -447,4 +447,34 @@ impl AdminService for Service {
             ..v1::GetStatusResponse::default()
         })
     }
+
+    async fn get_root(&self, _: Request<v1::GetRootRequest>) -> Answer<v1::GetRootResponse> {
+        Err(Status::unimplemented("is tried on a real server"))
+    }
+
+    async fn verify_root(&self, _: Request<v1::VerifyRootRequest>) -> Answer<v1::VerifyRootResponse> {
+        Err(Status::unimplemented("is tried on a real server"))
+    }
+
+    async fn rotate_root(&self, _: Request<v1::RotateRootRequest>) -> Answer<v1::RotateRootResponse> {
+        Err(Status::unimplemented("is tried on a real server"))
+    }
+
+    async fn add_root_recipient(
+        &self,
+        _: Request<v1::AddRootRecipientRequest>,
+    ) -> Answer<v1::AddRootRecipientResponse> {
+        Err(Status::unimplemented("is tried on a real server"))
+    }
+
+    async fn remove_root_recipient(
+        &self,
+        _: Request<v1::RemoveRootRecipientRequest>,
+    ) -> Answer<v1::RemoveRootRecipientResponse> {
+        Err(Status::unimplemented("is tried on a real server"))
+    }
+
+    async fn migrate_root(&self, _: Request<v1::MigrateRootRequest>) -> Answer<v1::MigrateRootResponse> {
+        Err(Status::unimplemented("is tried on a real server"))
+    }
 }

@@ -13,7 +13,7 @@ use data_encoding::BASE32_DNSSEC;
 use ring::digest::{Context, SHA256};
 use zeroize::Zeroizing;
 
-use crate::crypto::{RecoveryPrivateKey, RecoveryPublicKey, Secret};
+use super::{RecoveryPrivateKey, RecoveryPublicKey, Secret};
 use crate::env::{Entropy, EntropyError};
 
 const PUBLIC: &str = "srp_";
