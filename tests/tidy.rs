@@ -16,7 +16,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("audit", &["store", "crypto", "env", "model"]),
     ("auth", &["env", "model"]),
     ("cli", &["client", "config", "crypto", "env", "model"]),
-    ("client", &["proto", "model"]),
+    ("client", &["proto", "model", "crypto"]),
     ("commit", &["audit", "store", "env", "model"]),
     ("config", &["model"]),
     ("crypto", &["env", "model"]),

@@ -21,8 +21,8 @@ pub use certificate::{CertificateAuthenticator, CertificateProblem, ClientCertif
 pub use gate::Gate;
 pub use jwt::{Issuer, JwtAuthenticator, KeySet, KeySetError, KeySource};
 pub use permit::{
-    Action, Denied, DestroyKeys, DestroyKeysNow, ListSessions, ManageKeys, ManageRoot, ManageTenants,
-    ManageTokens, Permit, PurgeSensitive, Read, ReadAudit, ReadFull, ReadStatus, Target, Write, allows,
-    authorize,
+    Action, Denied, DestroyKeys, DestroyKeysNow, ExportKeys, ImportKeys, ListSessions, ManageKeys,
+    ManageRoot, ManageTenants, ManageTokens, Permit, PurgeSensitive, Read, ReadAudit, ReadFull, ReadStatus,
+    Target, Write, allows, authorize,
 };
 pub use principal::{Caller, Principal, Source};

@@ -70,6 +70,14 @@ action!(
     ManageRoot: Root
 );
 action!(
+    /// Imports key material.
+    ImportKeys: KeysImport
+);
+action!(
+    /// Exports keys.
+    ExportKeys: KeysExport
+);
+action!(
     /// Reads an access log.
     ReadAudit: Audit
 );

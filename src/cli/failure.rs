@@ -83,6 +83,22 @@ pub enum Failure {
         /// What the system said.
         source: io::Error,
     },
+    /// Others than the owner can read key material.
+    #[error("{} has mode {mode:04o}: others can read the key material in it", path.display())]
+    MaterialExposed {
+        /// The file.
+        path: PathBuf,
+        /// Its permission bits.
+        mode: u32,
+    },
+    /// A file does not hold a key.
+    #[error("{} does not hold {bytes} bytes, nor their base64 or hexadecimal digits", path.display())]
+    KeyFile {
+        /// The file.
+        path: PathBuf,
+        /// How many it should hold.
+        bytes: usize,
+    },
     /// The server refused, or there was no answer.
     #[error("cannot {doing}: {source}")]
     Call {
@@ -215,6 +231,8 @@ impl Failure {
             | Self::NobodyToAsk
             | Self::Malformed(_)
             | Self::Output(_)
+            | Self::MaterialExposed { .. }
+            | Self::KeyFile { .. }
             | Self::Start(_) => Exit::Failed,
         }
     }
@@ -251,11 +269,15 @@ impl Failure {
             Self::TooLarge { .. } | Self::TooMany { .. } => {
                 Some("split it into several entries or events".to_owned())
             }
+            Self::MaterialExposed { .. } => Some(
+                "give it mode 600, and take the material for known if others could have read it".to_owned(),
+            ),
             Self::File { source, .. } if source.kind() == io::ErrorKind::AlreadyExists => {
                 Some("name a file that does not exist yet; this one is left as it is".to_owned())
             }
             Self::File { .. }
             | Self::NoReceipt { .. }
+            | Self::KeyFile { .. }
             | Self::NoRecoveryKey(_)
             | Self::NoEntropy
             | Self::Malformed(_)
@@ -395,6 +417,12 @@ fn hint_of_reason(error: &ClientError) -> Option<String> {
         R::ApprovalOwn => "somebody else must approve it, with a token of another name",
         R::ApprovalState => {
             "'strongroom approval list' shows how far each is; a command that is run again asks anew"
+        }
+        R::WrappingKeyNotFound => {
+            "a wrapping key is for one import and for 3 days: 'strongroom key wrapping-key' makes another"
+        }
+        R::KeyNotExportable => {
+            "only a tenant that was created with --exportable lets its keys out, and that cannot be changed"
         }
         R::RootUnavailable => "the server's log says what the root provider answered; nothing was changed",
         R::RootRolling => "'strongroom root status' shows how many rows are left; it goes on by itself",

@@ -214,14 +214,14 @@ pub fn check_token_file(path: &Path) -> Result<(), ProfileError> {
 
 /// The permission bits, if they let anybody but the owner in.
 #[cfg(unix)]
-fn exposed(metadata: &fs::Metadata) -> Option<u32> {
+pub(super) fn exposed(metadata: &fs::Metadata) -> Option<u32> {
     use std::os::unix::fs::PermissionsExt as _;
     let mode = metadata.permissions().mode() & 0o777;
     (mode & 0o077 != 0).then_some(mode)
 }
 
 #[cfg(not(unix))]
-fn exposed(_: &fs::Metadata) -> Option<u32> {
+pub(super) fn exposed(_: &fs::Metadata) -> Option<u32> {
     None
 }
 

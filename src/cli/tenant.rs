@@ -15,7 +15,7 @@ use crate::model::Timestamp;
 #[derive(Debug, Subcommand)]
 pub enum TenantCommand {
     /// Create a tenant with keys of its own
-    Create(NamedArgs),
+    Create(CreateArgs),
     /// List the tenants that the token may know of
     List,
     /// Show a tenant
@@ -41,6 +41,16 @@ pub enum TenantCommand {
     ///
     /// The tenant is suspended then; 'tenant resume' lets its data be used again.
     Undestroy(NamedArgs),
+}
+
+/// Arguments of `tenant create`.
+#[derive(Debug, Args)]
+pub struct CreateArgs {
+    #[command(flatten)]
+    named: NamedArgs,
+    /// Let versions of its key be exported, now and ever after; otherwise they never leave the store
+    #[arg(long)]
+    exportable: bool,
 }
 
 /// Arguments of the verbs that take a tenant and nothing else.
@@ -77,7 +87,13 @@ impl TenantCommand {
         let admin = invocation.admin()?;
         let tenant = match self {
             Self::Create(args) => {
-                admin.create_tenant(&args.name).await.map_err(Failure::call("create the tenant"))?
+                let name = &args.named.name;
+                let made = if args.exportable {
+                    admin.create_exportable_tenant(name).await
+                } else {
+                    admin.create_tenant(name).await
+                };
+                made.map_err(Failure::call("create the tenant"))?
             }
             Self::Describe(args) => {
                 admin.describe_tenant(&args.name).await.map_err(Failure::call("show the tenant"))?
@@ -213,6 +229,7 @@ struct Shown {
     audit_log: String,
     /// When it will be destroyed, or was.
     destruction: Option<Time>,
+    exportable: bool,
 }
 
 impl From<&TenantRecord> for Shown {
@@ -225,19 +242,21 @@ impl From<&TenantRecord> for Shown {
             primary_key_version: tenant.primary_kek_version,
             audit_log: tenant.audit_log.clone(),
             destruction: tenant.destroy_time.map(Time),
+            exportable: tenant.exportable,
         }
     }
 }
 
 impl Record for Shown {
     const COLUMNS: &'static [&'static str] =
-        &["TENANT", "STATE", "KEY VERSION", "CREATED", "DESTRUCTION", "UID", "AUDIT LOG"];
+        &["TENANT", "STATE", "KEY VERSION", "EXPORTABLE", "CREATED", "DESTRUCTION", "UID", "AUDIT LOG"];
 
     fn cells(&self) -> Vec<String> {
         vec![
             self.tenant.clone(),
             self.state.to_owned(),
             self.primary_key_version.to_string(),
+            if self.exportable { "yes" } else { "no" }.to_owned(),
             self.created.to_string(),
             optional_cell(self.destruction),
             self.uid.clone(),

@@ -44,8 +44,9 @@ pub struct CreateArgs {
     /// read: redacted views; read-full: full views; write: create, change and delete sessions, entries and events; purge:
     /// purge the sensitive part of sessions; keys: list, rotate, promote, enable and disable keys, and take back their
     /// destruction; keys-destroy: destroy keys after a grace; keys-destroy-now: together with keys-destroy, destroy keys at
-    /// once; audit: read the access log; tenants: create, suspend and resume tenants, and together with keys-destroy destroy
-    /// them; tokens: create, list and revoke tokens; status: the server's state.
+    /// once; keys-import: import key material; keys-export: export the keys of tenants that are exportable; audit: read the
+    /// access log; tenants: create, suspend and resume tenants, and together with keys-destroy destroy them; tokens: create,
+    /// list and revoke tokens; status: the server's state.
     #[arg(long = "scope", value_name = "SCOPE", value_parser = args::scope, required = true, value_delimiter = ',')]
     scopes: Vec<Scope>,
     /// Tenant for which it is good (can be repeated); the profile's tenant if none is named

@@ -87,6 +87,10 @@ pub const APPROVALS_OPEN: usize = 256;
 pub const APPROVALS_OPEN_EACH: usize = 32;
 /// Most approvals that are stored, with those that were used, denied or expired; the oldest of these make room.
 pub const APPROVALS_STORED: usize = 512;
+/// How long key material can be wrapped for a wrapping key: time for a ceremony with an offline device, and over a weekend.
+pub const WRAPPING_KEY_TTL: Duration = Duration::from_secs(3 * 24 * 3600);
+/// Most wrapping keys of a tenant at one time: each is for one import, and few people import at once.
+pub const WRAPPING_KEYS: usize = 16;
 /// Sessions that a job names of those that it could not work on.
 pub const JOB_FAILURES: usize = 32;
 /// Most sessions a second that a job's rate may be.

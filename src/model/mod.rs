@@ -21,5 +21,5 @@ pub use identity::{
 pub use name::{EntryKey, Labels, NameError, RequestId, SessionId, StreamName, TenantName, TokenName};
 pub use scope::{Scope, Scopes, TenantSet};
 pub use session::Owner;
-pub use tenant::{KekState, KekVersion, StoreId, TenantId, TenantRef, TenantState};
+pub use tenant::{KekOrigin, KekState, KekVersion, StoreId, TenantId, TenantRef, TenantState};
 pub use time::{Duration, Timestamp};

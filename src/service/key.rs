@@ -17,7 +17,7 @@ use crate::auth::{Action, Caller, DestroyKeys, DestroyKeysNow, ManageKeys, Permi
 use crate::commit::Receipt;
 use crate::keyring::{KekChange, KekVersionState, Keyring, Tenant};
 use crate::model::limits::{KEY_GRACE_DEFAULT, KEY_GRACE_MAX, KEY_GRACE_MIN, KEY_PERIOD_MAX, KEY_PERIOD_MIN};
-use crate::model::{Duration, KekState, KekVersion, Timestamp};
+use crate::model::{Duration, KekOrigin, KekState, KekVersion, Timestamp};
 use crate::store::{Batch, Key, Row, RowExpect, keys};
 use serde::{Deserialize, Serialize};
 
@@ -37,6 +37,10 @@ pub struct KekDescription {
     pub changed: Timestamp,
     /// When it will be destroyed, while that is scheduled.
     pub destroy_at: Option<Timestamp>,
+    /// Where it came from.
+    pub origin: KekOrigin,
+    /// When it was first exported.
+    pub exported: Option<Timestamp>,
     /// Sessions that die with it; counted only where it is to be destroyed.
     pub sessions: u64,
 }
@@ -104,7 +108,7 @@ impl DestroyKek {
 }
 
 /// A tenant's row as it is to be, and what goes with it.
-struct Altered {
+pub(super) struct Altered {
     row: Row,
     version: KekVersion,
     /// The number of sessions that die, if any may.
@@ -112,6 +116,8 @@ struct Altered {
     dry_run: bool,
     /// What it takes a second person for.
     sensitive: Option<Sensitive>,
+    /// What goes in the same commit besides.
+    besides: Batch,
 }
 
 impl KekDescription {
@@ -122,14 +128,20 @@ impl KekDescription {
             created: kek.created,
             changed: kek.changed,
             destroy_at: kek.destroy_at,
+            origin: kek.origin,
+            exported: kek.exported,
             sessions: 0,
         }
     }
 }
 
 impl Altered {
-    const fn new(row: Row, version: KekVersion) -> Self {
-        Self { row, version, dying: None, dry_run: false, sensitive: None }
+    pub(super) fn new(row: Row, version: KekVersion) -> Self {
+        Self { row, version, dying: None, dry_run: false, sensitive: None, besides: Batch::default() }
+    }
+
+    pub(super) fn besides(self, besides: Batch) -> Self {
+        Self { besides, ..self }
     }
 
     fn killing(self, destroy: &DestroyKek, what: Sensitive) -> Self {
@@ -400,21 +412,45 @@ impl Service {
         alter: impl Fn(&Tenant, Timestamp) -> Result<Altered, Error>,
     ) -> Result<((KekDescription, TenantDescription), Receipt), Error> {
         let (tenant, row) = self.fresh_tenant(tenant).await?;
-        if let Some(given) = self.system_answer::<Given>(slot).await? {
-            let now = describe(&tenant, KekVersion(given.version))?;
-            let now = (KekDescription { sessions: given.sessions, ..now }, TenantDescription::new(&tenant));
-            return Ok((now, attempt.record().await?));
+        if let Some(given) = self.key_answer(&tenant, slot).await? {
+            return Ok((given, attempt.record().await?));
         }
         check_stays(&tenant)?;
         let altered = alter(&tenant, self.clock.now())?;
         attempt.event.approval = None;
+        self.commit_altered(attempt, caller, (&tenant, &row), altered, slot).await
+    }
+
+    /// What was answered to this request before, as it is now.
+    pub(super) async fn key_answer(
+        &self,
+        tenant: &Tenant,
+        slot: Option<&Slot>,
+    ) -> Result<Option<(KekDescription, TenantDescription)>, Error> {
+        let Some(given) = self.system_answer::<Given>(slot).await? else { return Ok(None) };
+        let now = describe(tenant, KekVersion(given.version))?;
+        Ok(Some((KekDescription { sessions: given.sessions, ..now }, TenantDescription::new(tenant))))
+    }
+
+    /// Commits a change of a tenant's key; gives the version that it was about, and the tenant.
+    pub(super) async fn commit_altered(
+        &self,
+        attempt: &mut Attempt<'_>,
+        caller: &Caller,
+        (tenant, row): (&Tenant, &Row),
+        altered: Altered,
+        slot: Option<&Slot>,
+    ) -> Result<((KekDescription, TenantDescription), Receipt), Error> {
         attempt.event.kek = Some(altered.version);
-        let (mut batch, after) = self.tenant_change(&tenant, &row, altered.row)?;
+        let (mut batch, after) = self.tenant_change(tenant, row, altered.row)?;
+        batch.expect.extend(altered.besides.expect);
+        batch.put.extend(altered.besides.put);
+        batch.delete.extend(altered.besides.delete);
         let mut description = describe(&after, altered.version)?;
         if let Some(expected) = altered.dying {
             // Only the primary wraps what is new, and this is not the primary, nor becomes it before the commit: so the
             // number can only fall until then.
-            let uses = self.census(&tenant).await?;
+            let uses = self.census(tenant).await?;
             let found =
                 uses.iter().find(|found| found.version == altered.version).map_or(0, |found| found.sessions);
             description.sessions = found;
@@ -423,10 +459,10 @@ impl Service {
             }
         }
         if altered.dry_run {
-            return Ok(((description, TenantDescription::new(&tenant)), attempt.record().await?));
+            return Ok(((description, TenantDescription::new(tenant)), attempt.record().await?));
         }
         let approval = match altered.sensitive {
-            Some(what) => self.approved(attempt, caller, Some(&tenant), what).await?,
+            Some(what) => self.approved(attempt, caller, Some(tenant), what).await?,
             None => Approval::NOT_NEEDED,
         };
         approval.stage(self, &mut batch)?;
@@ -434,7 +470,7 @@ impl Service {
             let given = Given { version: altered.version.0, sessions: description.sessions };
             slot.give(self, &self.system_answer_key(), &given, &mut batch)?;
         }
-        let forgetting = (description.state == KekState::Destroyed).then(|| self.forgetting(&tenant));
+        let forgetting = (description.state == KekState::Destroyed).then(|| self.forgetting(tenant));
         let now = (description, TenantDescription::new(&after));
         Ok((now, attempt.commit(batch, forgetting).await?))
     }

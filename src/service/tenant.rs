@@ -92,6 +92,8 @@ pub struct TenantDescription {
     pub rotation_next: u64,
     /// When it will be destroyed, or was, in milliseconds since 1970; 0: neither.
     pub destroy_at: u64,
+    /// Whether versions of its key can be exported.
+    pub exportable: bool,
 }
 
 impl TenantDescription {
@@ -108,6 +110,7 @@ impl TenantDescription {
             rotation_every: u64::try_from(every).unwrap_or(u64::MAX),
             rotation_next: rotation.map_or(0, |rotation| rotation.next.as_millis()),
             destroy_at: tenant.destroy_at().map_or(0, Timestamp::as_millis),
+            exportable: tenant.exportable(),
         }
     }
 }
@@ -216,7 +219,7 @@ impl Service {
         }
     }
 
-    /// Creates a tenant with keys of its own.
+    /// Creates a tenant with keys of its own, which may leave the store only if it is `exportable`.
     ///
     /// # Errors
     /// [`Error::AlreadyExists`] when the name is taken.
@@ -224,11 +227,12 @@ impl Service {
         &self,
         permit: &Permit<ManageTenants>,
         name: &TenantName,
+        exportable: bool,
         repeat: Option<Repeat>,
     ) -> Result<Answer<TenantDescription>, Failure> {
         let attempt = self.server_attempt(permit, Operation::TenantCreate);
         let slot = self.system_slot(permit, repeat);
-        let outcome = until_won!(self.create_tenant_once(&attempt, name, slot.as_ref()).await);
+        let outcome = until_won!(self.create_tenant_once(&attempt, name, exportable, slot.as_ref()).await);
         attempt.close(outcome).await
     }
 
@@ -238,7 +242,7 @@ impl Service {
     /// [`Error`] when it cannot be stored.
     pub async fn ensure_tenant(&self, name: &TenantName) -> Result<(), Error> {
         let attempt = self.own_server_attempt(Operation::TenantCreate);
-        match until_won!(self.create_tenant_once(&attempt, name, None).await) {
+        match until_won!(self.create_tenant_once(&attempt, name, false, None).await) {
             Ok(_) | Err(Error::AlreadyExists) => Ok(()),
             Err(error) => Err(error),
         }
@@ -248,6 +252,7 @@ impl Service {
         &self,
         attempt: &Attempt<'_>,
         name: &TenantName,
+        exportable: bool,
         slot: Option<&Slot>,
     ) -> Result<(TenantDescription, Receipt), Error> {
         if let Some(given) = self.system_answer(slot).await? {
@@ -258,7 +263,12 @@ impl Service {
             return Err(Error::AlreadyExists);
         }
         self.may_make_keys()?;
-        let (key, row, tenant) = self.keyring.create_tenant(name, self.clock.now())?;
+        let now = self.clock.now();
+        let (key, row, tenant) = if exportable {
+            self.keyring.create_exportable_tenant(name, now)?
+        } else {
+            self.keyring.create_tenant(name, now)?
+        };
         let plain = payload::encode(&TenantNamePayload { id: tenant.tenant_ref().id.0 })?;
         let header = system_header(Kind::TenantName, Revision::FIRST);
         let place = self.place_within(TenantRef::SYSTEM, &directory);

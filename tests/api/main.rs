@@ -13,6 +13,7 @@ mod audit;
 mod bad_input;
 mod batches;
 mod contention;
+mod custody;
 mod destroy;
 mod entries;
 mod events;

@@ -14,6 +14,7 @@
 mod approvals;
 mod bench;
 mod command;
+mod custody;
 mod dev_server;
 mod exit_codes;
 mod fake;

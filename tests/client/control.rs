@@ -50,6 +50,7 @@ fn tenant(name: &str, state: v1::TenantState) -> Option<v1::Tenant> {
 
 fn kek(version: u32, state: v1::KekState) -> v1::Kek {
     let mut kek = v1::Kek { version, create_time: WHEN, state_time: WHEN, ..v1::Kek::default() };
+    kek.set_origin(v1::KekOrigin::Generated);
     kek.set_state(state);
     kek
 }
@@ -239,6 +240,27 @@ impl AdminService for Control {
         let mut kek = kek(request.get_ref().version, v1::KekState::Disabled);
         kek.destroy_time = WHEN;
         Ok(Response::new(v1::CancelKekDestructionResponse { kek: Some(kek) }))
+    }
+
+    async fn get_wrapping_key(
+        &self,
+        _: Request<v1::GetWrappingKeyRequest>,
+    ) -> Result<Response<v1::GetWrappingKeyResponse>, Status> {
+        Err(Status::unimplemented("is tried on a real server"))
+    }
+
+    async fn import_kek(
+        &self,
+        _: Request<v1::ImportKekRequest>,
+    ) -> Result<Response<v1::ImportKekResponse>, Status> {
+        Err(Status::unimplemented("is tried on a real server"))
+    }
+
+    async fn export_kek(
+        &self,
+        _: Request<v1::ExportKekRequest>,
+    ) -> Result<Response<v1::ExportKekResponse>, Status> {
+        Err(Status::unimplemented("is tried on a real server"))
     }
 
     async fn start_job(

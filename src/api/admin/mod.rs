@@ -1,6 +1,7 @@
 //! The control plane. One module for each noun holds its calls.
 
 mod audit;
+mod custody;
 mod jobs;
 mod keys;
 mod root;
@@ -164,6 +165,27 @@ impl AdminService for Admin {
         request: Request<v1::RotateSessionKeyRequest>,
     ) -> Result<Response<v1::RotateSessionKeyResponse>, Status> {
         sessions::rotate_key(&self.service, request).await
+    }
+
+    async fn get_wrapping_key(
+        &self,
+        request: Request<v1::GetWrappingKeyRequest>,
+    ) -> Result<Response<v1::GetWrappingKeyResponse>, Status> {
+        custody::wrapping_key(&self.service, request).await
+    }
+
+    async fn import_kek(
+        &self,
+        request: Request<v1::ImportKekRequest>,
+    ) -> Result<Response<v1::ImportKekResponse>, Status> {
+        custody::import(&self.service, request).await
+    }
+
+    async fn export_kek(
+        &self,
+        request: Request<v1::ExportKekRequest>,
+    ) -> Result<Response<v1::ExportKekResponse>, Status> {
+        custody::export(&self.service, request).await
     }
 
     async fn start_job(
