@@ -175,11 +175,7 @@ impl Service {
             self.tenants.forget(known.name());
             return Err(Error::TenantNotFound);
         };
-        let tenant = self.keyring.open_tenant(known.row_key(), &row)?;
-        if tenant.revision() != known.revision() {
-            // What is known by name holds keys, too, and must not outlive them.
-            self.tenants.renew(&tenant);
-        }
+        let tenant = self.tenant_now(known, &row)?;
         match tenant.state() {
             TenantState::Active => Ok(tenant),
             TenantState::Suspended => Err(Error::TenantSuspended),

@@ -322,13 +322,23 @@ impl Service {
     pub(super) async fn fresh_tenant(&self, known: &Tenant) -> Result<(Arc<Tenant>, Row), Error> {
         let [row] = self.read([known.row_key().clone()]).await?;
         if let Some(row) = row {
-            let tenant = self.keyring.open_tenant(known.row_key(), &row)?;
+            let tenant = self.tenant_now(known, &row)?;
             if tenant.state() != TenantState::Destroyed {
                 return Ok((tenant, row));
             }
         }
         self.tenants.forget(known.name());
         Err(Error::TenantNotFound)
+    }
+
+    /// What a tenant has become by its row. Whoever finds it by its name finds that from now on: what is known by name holds
+    /// keys, too, and must not outlive them.
+    pub(super) fn tenant_now(&self, known: &Tenant, row: &Row) -> Result<Arc<Tenant>, Error> {
+        let tenant = self.keyring.open_tenant(known.row_key(), row)?;
+        if tenant.revision() != known.revision() {
+            self.tenants.renew(&tenant);
+        }
+        Ok(tenant)
     }
 
     /// Lists all tenants, those that are destroyed among them.
