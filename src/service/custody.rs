@@ -4,10 +4,10 @@
 //! what was wrapped is good for one version. An export is on record as intended before anything is wrapped, and as done,
 //! together with the mark on the version, before the answer leaves.
 
+use super::altered::Altered;
 use super::answers::Slot;
 use super::attempt::{Attempt, until_won};
 use super::destroy::check_stays;
-use super::key::Altered;
 use super::view::{Answer, Repeat};
 use super::{Error, Failure, KekDescription, Sensitive, Service};
 use crate::audit::{Operation, Phase};

@@ -4,6 +4,7 @@
 //! data, and answers only when the event that records it is on disk. One that fails changed nothing, and is on record
 //! as well. Rows are the truth: what is kept in memory is addressed by the exact bytes of the row that it came from.
 
+mod altered;
 mod answers;
 mod approval;
 mod approvals;

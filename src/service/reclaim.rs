@@ -7,8 +7,8 @@
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use super::altered::due;
 use super::answers::period;
-use super::key::due;
 use super::sweeper::RECLAIM;
 use super::{Error, Service};
 use crate::audit::Operation;

@@ -10,8 +10,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures_util::stream::{self, StreamExt as _};
 
+use super::altered::due;
 use super::answers::period;
-use super::key::due;
 use super::opened::{Opened, SessionRow, domain, name_of, opener};
 use super::payload::{EntryPayload, SessionPayload, TombstonePayload};
 use super::{Error, Service};
