@@ -51,10 +51,11 @@ impl TenantDirectory {
         directory.tenants.insert(tenant.name().clone(), Arc::clone(tenant));
     }
 
-    /// Remembers what a tenant has become, if it is the one that is remembered under its name.
+    /// Remembers what a tenant has become, if it is the one that is remembered under its name, as it was before.
     pub(super) fn renew(&self, tenant: &Arc<Tenant>) {
         if let Some(known) = self.directory().tenants.get_mut(tenant.name())
             && known.tenant_ref() == tenant.tenant_ref()
+            && known.revision() < tenant.revision()
         {
             *known = Arc::clone(tenant);
         }
@@ -315,7 +316,7 @@ impl Service {
     pub(super) async fn tenant_with(&self, id: TenantId) -> Result<Option<Arc<Tenant>>, Error> {
         let key = keys::tenant(id);
         let [tenant] = self.read([key.clone()]).await?;
-        Ok(tenant.map(|row| self.keyring.open_tenant(&key, &row)).transpose()?)
+        tenant.map(|row| self.open_tenant(&key, &row)).transpose()
     }
 
     /// The tenant's row as it is now, whatever its state, while the tenant is not destroyed: its name is free then.
@@ -331,8 +332,15 @@ impl Service {
         Err(Error::TenantNotFound)
     }
 
-    /// What a tenant has become by its row. Whoever finds it by its name finds that from now on: what is known by name holds
-    /// keys, too, and must not outlive them.
+    /// A tenant by its row. Whoever finds it by its name finds that from now on: what is known by name holds keys, too, and
+    /// must not outlive them.
+    pub(super) fn open_tenant(&self, key: &Key, row: &Row) -> Result<Arc<Tenant>, Error> {
+        let tenant = self.keyring.open_tenant(key, row)?;
+        self.tenants.renew(&tenant);
+        Ok(tenant)
+    }
+
+    /// What a tenant that was found by its name has become by its row.
     pub(super) fn tenant_now(&self, known: &Tenant, row: &Row) -> Result<Arc<Tenant>, Error> {
         let tenant = self.keyring.open_tenant(known.row_key(), row)?;
         if tenant.revision() != known.revision() {
@@ -369,10 +377,8 @@ impl Service {
             Some((key, _)) if rows.len() == size => scope.seal(self, key.as_bytes())?,
             Some(_) | None => String::new(),
         };
-        let items: Result<Vec<_>, Error> = rows
-            .iter()
-            .map(|(key, row)| Ok(TenantDescription::new(&*self.keyring.open_tenant(key, row)?)))
-            .collect();
+        let items: Result<Vec<_>, Error> =
+            rows.iter().map(|(key, row)| Ok(TenantDescription::new(&*self.open_tenant(key, row)?))).collect();
         let items = items?;
         attempt.touched(items.len());
         Ok((Page { items, next }, attempt.record().await?))
