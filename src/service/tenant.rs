@@ -14,7 +14,7 @@ use crate::audit::Operation;
 use crate::auth::{ManageTenants, Permit};
 use crate::commit::Receipt;
 use crate::crypto::{ControlKey, Header, KeyId, Kind, Place, open, seal};
-use crate::keyring::{Tenant, TenantChange};
+use crate::keyring::{KeyringError, Tenant, TenantChange};
 use crate::model::{Revision, TenantId, TenantName, TenantRef, TenantState, Timestamp};
 use crate::store::{Batch, Key, Row, RowExpect, ScanRange, Table, keys};
 use serde::{Deserialize, Serialize};
@@ -156,7 +156,7 @@ impl Service {
         let [row] = self.read([directory.clone()]).await?;
         let key = keys::tenant(self.open_tenant_name(&directory, &row.ok_or(Error::TenantNotFound)?)?);
         let [row] = self.read([key.clone()]).await?;
-        let tenant = self.keyring.open_tenant(&key, &row.ok_or(Error::TenantNotFound)?)?;
+        let (tenant, _) = self.opened_tenant(&key, row.ok_or(Error::TenantNotFound)?).await?;
         if tenant.name() != name {
             return Err(Error::Integrity);
         }
@@ -316,14 +316,17 @@ impl Service {
     pub(super) async fn tenant_with(&self, id: TenantId) -> Result<Option<Arc<Tenant>>, Error> {
         let key = keys::tenant(id);
         let [tenant] = self.read([key.clone()]).await?;
-        tenant.map(|row| self.open_tenant(&key, &row)).transpose()
+        match tenant {
+            Some(row) => Ok(Some(self.open_tenant(&key, row).await?.0)),
+            None => Ok(None),
+        }
     }
 
     /// The tenant's row as it is now, whatever its state, while the tenant is not destroyed: its name is free then.
     pub(super) async fn fresh_tenant(&self, known: &Tenant) -> Result<(Arc<Tenant>, Row), Error> {
         let [row] = self.read([known.row_key().clone()]).await?;
         if let Some(row) = row {
-            let tenant = self.tenant_now(known, &row)?;
+            let (tenant, row) = self.tenant_now(known, row).await?;
             if tenant.state() != TenantState::Destroyed {
                 return Ok((tenant, row));
             }
@@ -332,21 +335,35 @@ impl Service {
         Err(Error::TenantNotFound)
     }
 
-    /// A tenant by its row. Whoever finds it by its name finds that from now on: what is known by name holds keys, too, and
-    /// must not outlive them.
-    pub(super) fn open_tenant(&self, key: &Key, row: &Row) -> Result<Arc<Tenant>, Error> {
-        let tenant = self.keyring.open_tenant(key, row)?;
+    /// A tenant by its row, and the row as it is now. Whoever finds it by its name finds that from now on: what is known by name
+    /// holds keys, too, and must not outlive them.
+    pub(super) async fn open_tenant(&self, key: &Key, row: Row) -> Result<(Arc<Tenant>, Row), Error> {
+        let (tenant, row) = self.opened_tenant(key, row).await?;
         self.tenants.renew(&tenant);
-        Ok(tenant)
+        Ok((tenant, row))
     }
 
-    /// What a tenant that was found by its name has become by its row.
-    pub(super) fn tenant_now(&self, known: &Tenant, row: &Row) -> Result<Arc<Tenant>, Error> {
-        let tenant = self.keyring.open_tenant(known.row_key(), row)?;
+    /// What a tenant that was found by its name has become by its row, and the row as it is now.
+    pub(super) async fn tenant_now(&self, known: &Tenant, row: Row) -> Result<(Arc<Tenant>, Row), Error> {
+        let (tenant, row) = self.opened_tenant(known.row_key(), row).await?;
         if tenant.revision() != known.revision() {
             self.tenants.renew(&tenant);
         }
-        Ok(tenant)
+        Ok((tenant, row))
+    }
+
+    /// Opens a row that was read just now. The root epoch that it was wrapped under may have ended since, and its key be gone
+    /// from memory: then the row was wrapped anew before, and is read again. One that was not is damaged, or was put back.
+    async fn opened_tenant(&self, key: &Key, mut row: Row) -> Result<(Arc<Tenant>, Row), Error> {
+        loop {
+            match self.keyring.open_tenant(key, &row) {
+                Err(KeyringError::Integrity) if self.keyring.epoch_of(&row).is_err() => {
+                    let [again] = self.read([key.clone()]).await?;
+                    row = again.filter(|again| *again != row).ok_or(Error::Integrity)?;
+                }
+                opened => return Ok((opened?, row)),
+            }
+        }
     }
 
     /// Lists all tenants, those that are destroyed among them.
@@ -377,9 +394,10 @@ impl Service {
             Some((key, _)) if rows.len() == size => scope.seal(self, key.as_bytes())?,
             Some(_) | None => String::new(),
         };
-        let items: Result<Vec<_>, Error> =
-            rows.iter().map(|(key, row)| Ok(TenantDescription::new(&*self.open_tenant(key, row)?))).collect();
-        let items = items?;
+        let mut items = Vec::with_capacity(rows.len());
+        for (key, row) in rows {
+            items.push(TenantDescription::new(&self.open_tenant(&key, row).await?.0));
+        }
         attempt.touched(items.len());
         Ok((Page { items, next }, attempt.record().await?))
     }
