@@ -271,6 +271,12 @@ impl Keyring {
         Self { store, root, system, tenants, sessions, entropy }
     }
 
+    /// The same with room for the opened keys of so many sessions, instead of [`OPENED_SESSIONS`](limits::OPENED_SESSIONS).
+    #[must_use]
+    pub fn keeping(self, sessions: usize) -> Self {
+        Self { sessions: Memo::new(sessions), ..self }
+    }
+
     fn root(&self) -> Arc<RootState> {
         Arc::clone(&self.root.read().unwrap_or_else(PoisonError::into_inner))
     }

@@ -15,10 +15,11 @@ use strongroom::dev::{DevMaterial, prepare, write_private};
 use strongroom::env::{Clock, SystemClock, SystemEntropy};
 use strongroom::keyring::{KeyFile, KeyringError};
 use strongroom::model::{Duration, Scope, TenantSet, TokenName};
-use strongroom::provider::{Condition, GRACE, RootHealth};
+use strongroom::provider::{Condition, GRACE, Health, RootHealth};
 use strongroom::server::{Server, ServerError, initialise};
 use strongroom::service::CreateToken;
 use tempfile::TempDir;
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tonic::body::Body;
@@ -95,10 +96,17 @@ impl Site {
         running
     }
 
+    /// Starts a server whose provider is asked: the first question of the watch is part of the start.
     async fn start_at(&self, clock: Arc<dyn Clock>) -> Running {
+        let (running, mut told) = self.serve(clock).await;
+        tokio::time::timeout(PATIENT, told.changed()).await.unwrap().unwrap();
+        running
+    }
+
+    async fn serve(&self, clock: Arc<dyn Clock>) -> (Running, watch::Receiver<Health>) {
         let server = Server::open_at(self.config(), clock).await.unwrap();
         let (addresses, health, stop) = (server.addresses(), server.root_health(), CancellationToken::new());
-        let mut told = health.subscribe();
+        let told = health.subscribe();
         let ended = tokio::spawn(server.run(stop.clone()));
         let client = Strongroom::builder()
             .endpoint(format!("https://{}", addresses.data))
@@ -109,9 +117,7 @@ impl Site {
             .timeout(PATIENT)
             .build()
             .unwrap();
-        // The first question of the watch is part of the start.
-        tokio::time::timeout(PATIENT, told.changed()).await.unwrap().unwrap();
-        Running { client, stop, ended, health, probes: self.probes(addresses.health) }
+        (Running { client, stop, ended, health, probes: self.probes(addresses.health) }, told)
     }
 }
 
@@ -282,6 +288,37 @@ async fn a_server_whose_plugin_has_another_key_says_for_how_long() {
     running.client.admin().unwrap().migrate_root(false).await.unwrap();
     assert_eq!(running.figure("strongroom_root_key_changed_seconds").await, 0);
     running.stop().await;
+}
+
+/// How many reads had to unwrap keys, of two walks over 64 sessions.
+async fn unwrapped(limits: &str) -> [u64; 2] {
+    let site = Site::new(&format!("keyring = 'keys/dev/root.key'\n{limits}"));
+    site.initialise().await.unwrap();
+    let (running, _) = site.serve(Arc::new(SystemClock::new())).await;
+    running.client.admin().unwrap().create_tenant("demo").await.unwrap();
+    let tenant = running.client.tenant("demo").unwrap();
+    let mut sessions = Vec::new();
+    for _ in 0..64 {
+        let session = tenant.create_session(CreateSession::default()).await.unwrap();
+        session.put("key", "value").await.unwrap();
+        sessions.push(session);
+    }
+    let mut misses = [0; 2];
+    for misses in &mut misses {
+        let before = running.figure("strongroom_key_cache_misses_total").await;
+        for session in &sessions {
+            session.read("key", View::Full).await.unwrap();
+        }
+        *misses = running.figure("strongroom_key_cache_misses_total").await - before;
+    }
+    running.stop().await;
+    misses
+}
+
+#[tokio::test]
+async fn as_many_sessions_keep_their_keys_in_memory_as_the_configuration_says() {
+    assert_eq!(unwrapped("").await, [0, 0]);
+    assert_eq!(unwrapped("[limits]\nmax_opened_sessions = 16").await, [64, 64]);
 }
 
 #[tokio::test]
