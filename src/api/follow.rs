@@ -18,7 +18,7 @@ use super::transport::Closing;
 use crate::model::limits::{FOLLOW_HEARTBEAT, REPLAY_CHUNK_EVENTS};
 use crate::proto::v1;
 use crate::proto::v1::ErrorReason;
-use crate::service::{AuditTail, EventReader, Failure, Receipt, Watcher};
+use crate::service::{AuditExport, AuditTail, EventReader, Failure, Receipt, Watcher};
 
 /// One message of a stream, before it is known whether it is worth sending.
 pub(super) struct Page<M> {
@@ -108,6 +108,12 @@ impl Following<WatchPages> {
 impl Following<AuditPages> {
     pub(super) fn audit(tail: AuditTail) -> Self {
         Self { pages: AuditPages { log: tail.log(), tail } }
+    }
+}
+
+impl Following<ExportPages> {
+    pub(super) const fn export(export: AuditExport) -> Self {
+        Self { pages: ExportPages(export) }
     }
 }
 
@@ -266,5 +272,26 @@ impl Pages for AuditPages {
 
     async fn changed(&mut self) {
         self.tail.changed().await;
+    }
+}
+
+/// All events of an access log.
+pub(super) struct ExportPages(AuditExport);
+
+#[tonic::async_trait]
+impl Pages for ExportPages {
+    type Message = v1::ExportAuditResponse;
+
+    async fn next_page(&mut self) -> Result<Page<Self::Message>, Failure> {
+        let page = self.0.next_page().await?;
+        let (checkpoint, verifier_key) = page.signed.unwrap_or_default();
+        let empty = page.lines.is_empty();
+        let message = v1::ExportAuditResponse { checkpoint, verifier_key, lines: page.lines };
+        Ok(Page { message, receipt: page.receipt, empty, caught_up: page.last, last: page.last })
+    }
+
+    /// An export ends and does not follow.
+    async fn changed(&mut self) {
+        std::future::pending().await
     }
 }

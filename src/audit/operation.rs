@@ -175,6 +175,12 @@ operations! {
     AuditSearch = "aud.search",
     /// The access log was tailed.
     AuditTail = "aud.tail",
+    /// A signed checkpoint of the access log was given out.
+    AuditCheckpoint = "aud.checkpoint",
+    /// It was proven that an event is in the access log.
+    AuditProof = "aud.proof",
+    /// The access log was exported.
+    AuditExport = "aud.export",
     /// The server's status was read.
     StatusRead = "adm.status",
     /// The server started.

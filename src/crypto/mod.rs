@@ -17,6 +17,7 @@ mod recipient;
 mod record;
 pub mod recovery;
 mod secret;
+mod verifier;
 
 pub use blind::{Blinded, Pseudonym};
 pub use hpke::{
@@ -33,3 +34,4 @@ pub use secret::{
     AuditKey, BodyDek, ControlKey, IndexKey, Kek, ProviderKey, PseudonymKey, Rek, SealingKey, Secret,
     SensitiveDek, WrappableKey,
 };
+pub use verifier::{NoteError, VerifierKey};

@@ -18,6 +18,7 @@ mod entry;
 mod entry_row;
 mod error;
 mod event;
+mod evidence;
 mod expiry;
 mod hub;
 mod job;
@@ -56,6 +57,7 @@ pub use destroy::{DestroyTenant, TenantDestruction};
 pub use entry::Reading;
 pub use error::{Error, Failure, Problem};
 pub use event::{Appended, EventPage, EventReader, LastEvent, NewEvent};
+pub use evidence::{AuditExport, ExportPage, ProvenEvent, SignedLog};
 pub use job::{JobDescription, JobKind, JobState};
 pub use jobs::{JobReport, Jobs};
 pub use key::{DestroyKek, KekDescription, KekUse, KekVerb};
@@ -80,6 +82,7 @@ use crate::model::{Duration, TenantId, Timestamp};
 use crate::store::StorageEngine;
 
 use approval::Approvals;
+use evidence::TileRoots;
 use hub::Hub;
 use jobs::{JobCounters, Running};
 use opened::SessionMemo;
@@ -108,6 +111,7 @@ pub struct Service {
     stripes: Stripes,
     reclaims: Reclaims,
     refusals: FailureTally,
+    tile_roots: TileRoots,
     limits: Limits,
     root: Arc<dyn RootAccess>,
     roll: Roll,
@@ -171,6 +175,7 @@ impl Service {
             stripes: Stripes::default(),
             reclaims: Reclaims::default(),
             refusals: FailureTally::default(),
+            tile_roots: TileRoots::default(),
             counters: Counters::default(),
             started: clock.now(),
             engine,

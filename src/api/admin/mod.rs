@@ -40,6 +40,7 @@ type Streamed<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 #[tonic::async_trait]
 impl AdminService for Admin {
     type TailAuditStream = Streamed<v1::TailAuditResponse>;
+    type ExportAuditStream = Streamed<v1::ExportAuditResponse>;
 
     async fn create_tenant(
         &self,
@@ -249,6 +250,27 @@ impl AdminService for Admin {
         request: Request<v1::TailAuditRequest>,
     ) -> Result<Response<Self::TailAuditStream>, Status> {
         audit::tail(&self.service, request).await
+    }
+
+    async fn get_checkpoint(
+        &self,
+        request: Request<v1::GetCheckpointRequest>,
+    ) -> Result<Response<v1::GetCheckpointResponse>, Status> {
+        audit::checkpoint(&self.service, request).await
+    }
+
+    async fn get_proof(
+        &self,
+        request: Request<v1::GetProofRequest>,
+    ) -> Result<Response<v1::GetProofResponse>, Status> {
+        audit::proof(&self.service, request).await
+    }
+
+    async fn export_audit(
+        &self,
+        request: Request<v1::ExportAuditRequest>,
+    ) -> Result<Response<Self::ExportAuditStream>, Status> {
+        audit::export(&self.service, request).await
     }
 
     async fn get_status(
