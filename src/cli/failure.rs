@@ -130,6 +130,26 @@ pub enum Failure {
     /// The server has no token of that name.
     #[error("there is no such token")]
     NoSuchToken,
+    /// What was said to prove something does not.
+    #[error("{what} is not to be believed: {why}")]
+    Evidence {
+        /// What it is.
+        what: &'static str,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// An exported log is not as it was signed.
+    #[error("the log is not as it was signed: {place}")]
+    Tampered {
+        /// The first place that is not.
+        place: String,
+    },
+    /// A log does not go on from an earlier checkpoint.
+    #[error("the log was rewritten: its first {events} events are not those of the earlier checkpoint")]
+    Rewritten {
+        /// The size of the earlier checkpoint.
+        events: u64,
+    },
     /// A job of this kind works already.
     #[error("nothing was done: a {} of the tenant {tenant} works already", kind.name())]
     JobWorks {
@@ -201,6 +221,11 @@ impl Failure {
         move |source| Self::Name { what, source }
     }
 
+    /// Evidence that proves nothing, for `map_err`.
+    pub fn evidence<E: std::fmt::Display>(what: &'static str) -> impl Fn(E) -> Self {
+        move |why| Self::Evidence { what, why: why.to_string() }
+    }
+
     /// The failure of a file, for `map_err`.
     pub fn file(path: &std::path::Path, verb: &'static str) -> impl Fn(io::Error) -> Self {
         move |source| Self::File { path: path.to_owned(), verb, source }
@@ -215,7 +240,11 @@ impl Failure {
             Self::NoSuchToken => Exit::NotFound,
             Self::Bench(error) => error.exit(),
             Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => Exit::Success,
-            Self::JobFailures { kind: JobKind::Scrub, .. } | Self::RootDamaged { .. } => Exit::Tampering,
+            Self::JobFailures { kind: JobKind::Scrub, .. }
+            | Self::RootDamaged { .. }
+            | Self::Evidence { .. }
+            | Self::Tampered { .. }
+            | Self::Rewritten { .. } => Exit::Tampering,
             Self::TooLarge { .. }
             | Self::TooMany { .. }
             | Self::File { .. }
@@ -254,9 +283,10 @@ impl Failure {
             Self::TenantInUse { sessions, .. } => Some(in_use_hint(&sessions.to_string(), "delete")),
             Self::JobWorks { kind, tenant } => Some(job_works_hint(*kind, tenant)),
             Self::JobFailures { kind, .. } => Some(job_failures_hint(*kind).to_owned()),
-            Self::RootDamaged { .. } => {
+            Self::RootDamaged { .. } | Self::Tampered { .. } | Self::Rewritten { .. } => {
                 Some("stop, keep the files as they are, and see the server's access log".to_owned())
             }
+            Self::Evidence { .. } => Some("is the key that of this log?".to_owned()),
             Self::NoSuchToken => Some("'strongroom token list' shows the tokens".to_owned()),
             Self::RootUnopened => Some(
                 "do not restart the server before 'strongroom root migrate' or a new recovery".to_owned(),

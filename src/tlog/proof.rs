@@ -68,8 +68,9 @@ impl Proofs {
     /// The tiles whose leaves must be known.
     #[must_use]
     pub fn tiles(&self) -> BTreeSet<u64> {
-        let ragged =
-            |range: &Range<u64>| range.end % TILE_HASHES != 0 || range.end - range.start < TILE_HASHES;
+        let ragged = |range: &Range<u64>| {
+            !range.end.is_multiple_of(TILE_HASHES) || range.end - range.start < TILE_HASHES
+        };
         self.0.iter().filter(|range| ragged(range)).map(|range| (range.end - 1) / TILE_HASHES).collect()
     }
 

@@ -9,10 +9,13 @@ use std::io::{self, BufRead, Read as _};
 use super::writer::Levels;
 use super::{BUNDLE_ENTRY_BYTES, Checkpoint, Frontier, Hash, TILE_HASHES, TilePath, leaf_hash};
 
+/// Reads a file of an export, at most so many bytes and one more of it; `None` when there is none.
+pub type ReadFile<'a> = dyn FnMut(&TilePath, u64) -> io::Result<Option<Vec<u8>>> + 'a;
+
 /// An exported log: its files, and its entries.
 pub struct Export<'a> {
     /// Reads a file; `None` when there is none. One that is longer than so many bytes must be cut to one byte more.
-    pub file: &'a mut dyn FnMut(&TilePath, u64) -> io::Result<Option<Vec<u8>>>,
+    pub file: &'a mut ReadFile<'a>,
     /// The entries, each on a line of its own; `None`: they stand in bundles.
     pub lines: Option<&'a mut dyn BufRead>,
 }

@@ -396,6 +396,12 @@ const CALLS: &[(&str, Run)] = &[
     ),
     ("SearchAudit", admin!(search_audit, search("demo"))),
     (
+        "GetCheckpoint",
+        admin!(get_checkpoint, v1::GetCheckpointRequest { tenant: demo(), ..Default::default() }),
+    ),
+    ("GetProof", admin!(get_proof, v1::GetProofRequest { tenant: demo(), sequence: 0 })),
+    ("ExportAudit", admin!(export_audit, v1::ExportAuditRequest { tenant: demo() })),
+    (
         "TailAudit",
         admin!(tail_audit, v1::TailAuditRequest { tenant: demo(), backlog: 9, ..Default::default() }),
     ),

@@ -251,6 +251,14 @@ const ADMIN: &[(&str, &str, bool, Admin)] = &[
     ("SearchAudit", "audit", true, admin!(search_audit, |tenant| search(&tenant))),
     ("SearchAudit of the server", "audit", false, admin!(search_audit, |_| search(""))),
     (
+        "GetCheckpoint",
+        "audit",
+        true,
+        admin!(get_checkpoint, |tenant| v1::GetCheckpointRequest { tenant, ..Default::default() }),
+    ),
+    ("GetProof", "audit", true, admin!(get_proof, |tenant| v1::GetProofRequest { tenant, sequence: 0 })),
+    ("ExportAudit", "audit", true, admin!(export_audit, |tenant| v1::ExportAuditRequest { tenant })),
+    (
         "TailAudit",
         "audit",
         true,

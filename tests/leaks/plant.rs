@@ -404,6 +404,13 @@ impl<'a> Planting<'a> {
     async fn logs(&mut self) {
         let search = v1::SearchAuditRequest { tenant: "demo".to_owned(), ..Default::default() };
         self.good::<v1::SearchAuditResponse>("SearchAudit", search).await;
+        let tenant = || "demo".to_owned();
+        let checkpoint = v1::GetCheckpointRequest { tenant: tenant(), ..Default::default() };
+        self.good::<v1::GetCheckpointResponse>("GetCheckpoint", checkpoint).await;
+        let proof = v1::GetProofRequest { tenant: tenant(), sequence: 0 };
+        self.good::<v1::GetProofResponse>("GetProof", proof).await;
+        let export = v1::ExportAuditRequest { tenant: tenant() };
+        self.good::<v1::ExportAuditResponse>("ExportAudit", export).await;
         let tail = v1::TailAuditRequest { tenant: "demo".to_owned(), backlog: 10, ..Default::default() };
         self.good::<v1::TailAuditResponse>("TailAudit", tail).await;
         self.good::<v1::GetStatusResponse>("GetStatus", v1::GetStatusRequest {}).await;

@@ -4,6 +4,7 @@ mod approvals;
 mod audit;
 mod custody;
 mod destroy;
+mod evidence;
 mod jobs;
 mod keys;
 mod records;
@@ -13,6 +14,7 @@ pub use approvals::{Approval, ApprovalState};
 pub use audit::{AuditEvent, AuditOrder, AuditSearch, AuditTail};
 pub use custody::{ExportedKek, WrappingKey};
 pub use destroy::Destroy;
+pub use evidence::{AuditCheckpoint, AuditExport, AuditProof};
 pub use jobs::{Job, JobKind, JobState, JobWatch};
 pub use records::{
     Kek, KekDestruction, KekUse, NewToken, Rotation, ServerStatus, TenantDestruction, TenantRecord, Token,

@@ -520,6 +520,26 @@ impl AdminService for Service {
         answer(Box::pin(tokio_stream::once(Ok(v1::TailAuditResponse { events: line() }))))
     }
 
+    async fn get_checkpoint(
+        &self,
+        _: Request<v1::GetCheckpointRequest>,
+    ) -> Answer<v1::GetCheckpointResponse> {
+        self.0.lock().unwrap().begin("get_checkpoint")?;
+        answer(v1::GetCheckpointResponse { checkpoint: "no note".to_owned(), ..Default::default() })
+    }
+
+    async fn get_proof(&self, _: Request<v1::GetProofRequest>) -> Answer<v1::GetProofResponse> {
+        self.0.lock().unwrap().begin("get_proof")?;
+        answer(v1::GetProofResponse { proof: "no proof".to_owned(), ..Default::default() })
+    }
+
+    type ExportAuditStream = Pin<Box<dyn Stream<Item = Result<v1::ExportAuditResponse, Status>> + Send>>;
+
+    async fn export_audit(&self, _: Request<v1::ExportAuditRequest>) -> Answer<Self::ExportAuditStream> {
+        self.0.lock().unwrap().begin("export_audit")?;
+        answer(Box::pin(tokio_stream::once(Ok(v1::ExportAuditResponse::default()))))
+    }
+
     async fn get_status(&self, _: Request<v1::GetStatusRequest>) -> Answer<v1::GetStatusResponse> {
         self.0.lock().unwrap().begin("get_status")?;
         answer(v1::GetStatusResponse {
