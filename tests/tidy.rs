@@ -66,7 +66,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ),
     ("store", &["crypto", "model"]),
     ("telemetry", &["config", "model"]),
-    ("tlog", &["crypto"]),
+    ("tlog", &["crypto", "env", "model"]),
     ("testing", &["store", "crypto", "env", "model"]),
 ];
 
