@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use futures_util::future::LocalBoxFuture;
 use ring::digest::{SHA256, digest};
 use strongroom::api::layers::{Around, InFlight, MessageLimits, Methods, Stack};
 use strongroom::api::transport::Peer;
@@ -290,7 +291,15 @@ impl Inside {
     /// Runs two calls of which the second reads before what the first changes is there, and commits after it: the engine
     /// holds the next commit until another change waits behind it. The second begins when the first is with the engine, so
     /// that they do not go in one group.
-    pub async fn together(&self, first: impl Future<Output = ()>, second: impl Future<Output = ()>) {
+    pub fn together<'a>(
+        &'a self,
+        first: impl Future<Output = ()> + 'a,
+        second: impl Future<Output = ()> + 'a,
+    ) -> LocalBoxFuture<'a, ()> {
+        Box::pin(self.one_behind_the_other(Box::pin(first), Box::pin(second)))
+    }
+
+    async fn one_behind_the_other(&self, first: LocalBoxFuture<'_, ()>, second: LocalBoxFuture<'_, ()>) {
         let (held, gate) = (Arc::new(Semaphore::new(0)), Arc::new(Semaphore::new(0)));
         let (reached, wait) = (Arc::clone(&held), Arc::clone(&gate));
         let hook: Hook = Arc::new(move |_| {
