@@ -236,14 +236,20 @@ async fn a_server_that_runs_goes_on_without_its_plugin() {
     running.stop().await;
 }
 
-#[tokio::test]
-async fn without_its_plugin_for_three_minutes_no_keys_are_made_and_the_rest_goes_on() {
+/// A server, at a time that is set by hand, whose plugin is not well from the beginning.
+async fn unwell() -> (Plugin, Site, Arc<ManualClock>, Running) {
     let plugin = Plugin::start("a").await;
     let site = Site::new(&kms(&plugin));
     site.initialise().await.unwrap();
     plugin.misbehave("Status", "unhealthy");
     let clock = Arc::new(ManualClock::new(SystemClock::new().now()));
     let running = site.start_at(Arc::clone(&clock) as Arc<dyn Clock>).await;
+    (plugin, site, clock, running)
+}
+
+#[tokio::test]
+async fn without_its_plugin_for_three_minutes_no_keys_are_made_and_the_rest_goes_on() {
+    let (plugin, _site, clock, running) = unwell().await;
     running.until(|condition| matches!(condition, Condition::Unhealthy { .. })).await;
 
     clock.advance(GRACE - Duration::from_millis(1));
@@ -273,12 +279,7 @@ async fn without_its_plugin_for_three_minutes_no_keys_are_made_and_the_rest_goes
 
 #[tokio::test]
 async fn a_server_whose_plugin_has_another_key_says_for_how_long() {
-    let plugin = Plugin::start("a").await;
-    let site = Site::new(&kms(&plugin));
-    site.initialise().await.unwrap();
-    plugin.misbehave("Status", "unhealthy");
-    let clock = Arc::new(ManualClock::new(SystemClock::new().now()));
-    let running = site.start_at(Arc::clone(&clock) as Arc<dyn Clock>).await;
+    let (plugin, _site, clock, running) = unwell().await;
     plugin.call_key("b");
     plugin.behave();
     running.until(|condition| matches!(condition, Condition::KeyChanged { .. })).await;

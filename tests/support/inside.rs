@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use futures_util::future::LocalBoxFuture;
 use ring::digest::{SHA256, digest};
 use strongroom::api::layers::{Around, InFlight, MessageLimits, Methods, Stack};
 use strongroom::api::transport::Peer;
@@ -288,16 +289,30 @@ impl Inside {
     }
 
     /// Runs two calls of which the second reads before what the first changes is there, and commits after it: the engine
-    /// holds the next commit until another change waits behind it.
-    pub async fn together(&self, first: impl Future<Output = ()>, second: impl Future<Output = ()>) {
-        let gate = Arc::new(Semaphore::new(0));
-        let wait = Arc::clone(&gate);
+    /// holds the next commit until another change waits behind it. The second begins when the first is with the engine, so
+    /// that they do not go in one group.
+    pub fn together<'a>(
+        &'a self,
+        first: impl Future<Output = ()> + 'a,
+        second: impl Future<Output = ()> + 'a,
+    ) -> LocalBoxFuture<'a, ()> {
+        Box::pin(self.one_behind_the_other(Box::pin(first), Box::pin(second)))
+    }
+
+    async fn one_behind_the_other(&self, first: LocalBoxFuture<'_, ()>, second: LocalBoxFuture<'_, ()>) {
+        let (held, gate) = (Arc::new(Semaphore::new(0)), Arc::new(Semaphore::new(0)));
+        let (reached, wait) = (Arc::clone(&held), Arc::clone(&gate));
         let hook: Hook = Arc::new(move |_| {
+            reached.add_permits(1);
             let wait = Arc::clone(&wait);
             Box::pin(async move { wait.acquire_owned().await.unwrap().forget() })
         });
         let number = Some(self.engine.calls(Operation::Commit) + 1);
         self.engine.inject(Fault { operation: Operation::Commit, number, effect: Effect::Wait(hook) });
+        let second = async {
+            held.acquire().await.unwrap().forget();
+            second.await;
+        };
         let both = async {
             super::until("the second change", || (self.committer.stats().depth > 0).then_some(())).await;
             gate.add_permits(1);
