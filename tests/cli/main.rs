@@ -16,6 +16,7 @@ mod bench;
 mod command;
 mod custody;
 mod dev_server;
+mod evidence;
 mod exit_codes;
 mod fake;
 mod help;
