@@ -303,7 +303,7 @@ impl Inside {
         let (held, gate) = (Arc::new(Semaphore::new(0)), Arc::new(Semaphore::new(0)));
         let (reached, wait) = (Arc::clone(&held), Arc::clone(&gate));
         let hook: Hook = Arc::new(move |_| {
-            reached.add_permits(1);
+            reached.add_permits(2);
             let wait = Arc::clone(&wait);
             Box::pin(async move { wait.acquire_owned().await.unwrap().forget() })
         });
@@ -313,7 +313,9 @@ impl Inside {
             held.acquire().await.unwrap().forget();
             second.await;
         };
+        // Before the first is with the engine it is what waits.
         let both = async {
+            held.acquire().await.unwrap().forget();
             super::until("the second change", || (self.committer.stats().depth > 0).then_some(())).await;
             gate.add_permits(1);
         };
