@@ -13,10 +13,10 @@ use std::path::{Path, PathBuf};
 /// Who may import whom: a module of the crate's root, and the others that it may name.
 const LAYERS: &[(&str, &[&str])] = &[
     ("api", &["service", "auth", "model", "telemetry", "proto"]),
-    ("audit", &["store", "crypto", "env", "model"]),
+    ("audit", &["store", "crypto", "env", "model", "tlog"]),
     ("auth", &["env", "model"]),
-    ("cli", &["client", "config", "crypto", "env", "model"]),
-    ("client", &["proto", "model"]),
+    ("cli", &["client", "config", "crypto", "env", "model", "tlog"]),
+    ("client", &["proto", "model", "crypto", "tlog"]),
     ("commit", &["audit", "store", "env", "model"]),
     ("config", &["model"]),
     ("crypto", &["env", "model"]),
@@ -45,14 +45,28 @@ const LAYERS: &[(&str, &[&str])] = &[
             "service",
             "store",
             "telemetry",
+            "tlog",
         ],
     ),
     (
         "service",
-        &["commit", "audit", "store", "keyring", "crypto", "redact", "auth", "env", "telemetry", "model"],
+        &[
+            "commit",
+            "audit",
+            "store",
+            "keyring",
+            "crypto",
+            "redact",
+            "auth",
+            "env",
+            "telemetry",
+            "model",
+            "tlog",
+        ],
     ),
     ("store", &["crypto", "model"]),
     ("telemetry", &["config", "model"]),
+    ("tlog", &["crypto", "env", "model"]),
     ("testing", &["store", "crypto", "env", "model"]),
 ];
 

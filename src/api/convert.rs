@@ -3,13 +3,13 @@
 use prost_types::{Duration as ProtoDuration, Timestamp as ProtoTimestamp};
 
 use super::parse::{log_text, uuid_text};
-use crate::model::{Duration, KekState, Owner, Scope, TenantState, Timestamp};
+use crate::model::{Duration, KekOrigin, KekState, Owner, Scope, TenantState, Timestamp};
 use crate::proto::v1;
 use crate::service::{
     ApprovalDescription, ApprovalState, EntryChange, EntryDescription, EntryWithValue, EventDescription,
     JobDescription, JobKind, JobState, KekDescription, KekUse, LogLine, ProviderKind, Recipient,
     RootCondition, RootDescription, RootEpoch, RootRecipient, RootVerification, SessionDescription, Status,
-    TenantDescription, TokenDescription,
+    TenantDescription, TokenDescription, WrappingKeyDescription,
 };
 
 pub(super) fn time(time: Timestamp) -> ProtoTimestamp {
@@ -102,6 +102,7 @@ pub(super) fn tenant(tenant: TenantDescription) -> v1::Tenant {
         rotation_period: rotates.then(|| duration(Duration::from_millis(tenant.rotation_every))),
         next_rotation_time: rotates.then(|| millis(tenant.rotation_next)),
         destroy_time: some_millis(tenant.destroy_at),
+        exportable: tenant.exportable,
     }
 }
 
@@ -120,6 +121,21 @@ pub(super) fn kek(kek: KekDescription) -> v1::Kek {
         create_time: Some(time(kek.created)),
         state_time: Some(time(kek.changed)),
         destroy_time: kek.destroy_at.map(time),
+        origin: match kek.origin {
+            KekOrigin::Generated => v1::KekOrigin::Generated,
+            KekOrigin::Imported => v1::KekOrigin::Imported,
+        }
+        .into(),
+        export_time: kek.exported.map(time),
+    }
+}
+
+pub(super) fn wrapping_key(key: WrappingKeyDescription) -> v1::WrappingKey {
+    v1::WrappingKey {
+        uid: uuid_text(key.id),
+        public_key: key.public.to_vec().into(),
+        info: key.info,
+        expire_time: Some(time(key.expires)),
     }
 }
 
@@ -249,6 +265,8 @@ fn scope(name: &str) -> v1::Scope {
         Some(Scope::Status) => v1::Scope::Status,
         Some(Scope::KeysDestroy) => v1::Scope::KeysDestroy,
         Some(Scope::KeysDestroyNow) => v1::Scope::KeysDestroyNow,
+        Some(Scope::KeysImport) => v1::Scope::KeysImport,
+        Some(Scope::KeysExport) => v1::Scope::KeysExport,
         Some(Scope::Root) => v1::Scope::Root,
         None => v1::Scope::Unspecified,
     }

@@ -8,7 +8,7 @@ use tonic::{Code, Status};
 use super::parse::uuid_text;
 use super::status::{Draft, invalid_field, status};
 use crate::proto::v1::ErrorReason;
-use crate::service::{Error, Failure, Receipt, rfc3339};
+use crate::service::{Asked, Error, Failure, Receipt, rfc3339};
 
 /// The metadata key of the log that an answer is recorded in.
 pub const AUDIT_LOG_HEADER: &str = "strongroom-audit-log";
@@ -72,12 +72,7 @@ fn draft(error: &Error) -> Draft {
         Error::KeyDestroyed => begin(Code::FailedPrecondition, ErrorReason::KeyDestroyed),
         Error::JobNotFound => begin(Code::NotFound, ErrorReason::JobNotFound),
         Error::ApprovalRequired(asked) => {
-            let scopes: Vec<_> = asked.what.scopes().iter().map(|scope| scope.name()).collect();
-            begin(Code::FailedPrecondition, ErrorReason::ApprovalRequired)
-                .metadata("approval_id", uuid_text(asked.id))
-                .metadata("description", asked.what.to_string())
-                .metadata("expire_time", rfc3339(asked.expires))
-                .metadata("scopes", scopes.join(","))
+            ask(begin(Code::FailedPrecondition, ErrorReason::ApprovalRequired), asked)
         }
         Error::ApprovalNotFound => begin(Code::NotFound, ErrorReason::ApprovalNotFound),
         Error::ApprovalOwn => begin(Code::PermissionDenied, ErrorReason::ApprovalOwn),
@@ -88,6 +83,8 @@ fn draft(error: &Error) -> Draft {
         Error::KeyState(state) => {
             begin(Code::FailedPrecondition, ErrorReason::KeyState).metadata("state", state.name())
         }
+        Error::WrappingKeyNotFound => begin(Code::NotFound, ErrorReason::WrappingKeyNotFound),
+        Error::KeyNotExportable => begin(Code::FailedPrecondition, ErrorReason::KeyNotExportable),
         Error::KeyInUse { found } => {
             begin(Code::FailedPrecondition, ErrorReason::KeyInUse).metadata("sessions", found.to_string())
         }
@@ -106,4 +103,14 @@ fn draft(error: &Error) -> Draft {
         Error::Unavailable => begin(Code::Unavailable, ErrorReason::Unavailable),
         Error::Internal => begin(Code::Internal, ErrorReason::Internal),
     }
+}
+
+/// Says what somebody else must approve.
+fn ask(draft: Draft, asked: &Asked) -> Draft {
+    let scopes: Vec<_> = asked.what.scopes().iter().map(|scope| scope.name()).collect();
+    draft
+        .metadata("approval_id", uuid_text(asked.id))
+        .metadata("description", asked.what.to_string())
+        .metadata("expire_time", rfc3339(asked.expires))
+        .metadata("scopes", scopes.join(","))
 }

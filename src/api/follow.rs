@@ -12,12 +12,13 @@ use tonic::{Code, Response, Status};
 
 use super::call::Call;
 use super::convert;
+use super::identify::Standing;
 use super::status::status;
 use super::transport::Closing;
 use crate::model::limits::{FOLLOW_HEARTBEAT, REPLAY_CHUNK_EVENTS};
 use crate::proto::v1;
 use crate::proto::v1::ErrorReason;
-use crate::service::{AuditTail, EventReader, Failure, Receipt, Watcher};
+use crate::service::{AuditExport, AuditTail, EventReader, Failure, Receipt, Watcher};
 
 /// One message of a stream, before it is known whether it is worth sending.
 pub(super) struct Page<M> {
@@ -48,13 +49,24 @@ pub(super) struct Pace {
     follow: bool,
     until: Instant,
     closing: Option<Closing>,
+    standing: Option<Standing>,
 }
 
 impl Pace {
     /// Follows for `max` at most, not longer than the caller's credentials and the server's listener live.
     pub(super) fn new(follow: bool, max: Duration, call: &Call, extensions: &Extensions) -> Self {
         let left = call.credentials_left();
-        Self { follow, until: Instant::now() + max.min(left), closing: extensions.get::<Closing>().cloned() }
+        let (closing, standing) =
+            (extensions.get::<Closing>().cloned(), extensions.get::<Standing>().cloned());
+        Self { follow, until: Instant::now() + max.min(left), closing, standing }
+    }
+
+    /// Whether the caller's credentials still count.
+    async fn confirm(&self) -> Result<(), Status> {
+        match &self.standing {
+            Some(standing) => standing.confirm().await.map(|_| ()),
+            None => Ok(()),
+        }
     }
 
     async fn closing(&self) {
@@ -96,6 +108,12 @@ impl Following<WatchPages> {
 impl Following<AuditPages> {
     pub(super) fn audit(tail: AuditTail) -> Self {
         Self { pages: AuditPages { log: tail.log(), tail } }
+    }
+}
+
+impl Following<ExportPages> {
+    pub(super) const fn export(export: AuditExport) -> Self {
+        Self { pages: ExportPages(export) }
     }
 }
 
@@ -141,6 +159,11 @@ impl<P: Pages> Course<P> {
                     return Some(Err(status(Code::Unavailable, ErrorReason::Unavailable, text).build()));
                 }
             };
+            // Nothing is read for somebody whose credentials were revoked since.
+            if let Err(refusal) = self.pace.confirm().await {
+                self.over = true;
+                return Some(Err(refusal));
+            }
             match self.pages.next_page().await {
                 Ok(page) => {
                     self.caught_up = page.caught_up;
@@ -249,5 +272,26 @@ impl Pages for AuditPages {
 
     async fn changed(&mut self) {
         self.tail.changed().await;
+    }
+}
+
+/// All events of an access log.
+pub(super) struct ExportPages(AuditExport);
+
+#[tonic::async_trait]
+impl Pages for ExportPages {
+    type Message = v1::ExportAuditResponse;
+
+    async fn next_page(&mut self) -> Result<Page<Self::Message>, Failure> {
+        let page = self.0.next_page().await?;
+        let (checkpoint, verifier_key) = page.signed.unwrap_or_default();
+        let empty = page.lines.is_empty();
+        let message = v1::ExportAuditResponse { checkpoint, verifier_key, lines: page.lines };
+        Ok(Page { message, receipt: page.receipt, empty, caught_up: page.last, last: page.last })
+    }
+
+    /// An export ends and does not follow.
+    async fn changed(&mut self) {
+        std::future::pending().await
     }
 }

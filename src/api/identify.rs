@@ -12,7 +12,7 @@ use super::error::refusal;
 use super::layers::{Correlation, Rpc, Step};
 use super::status::status;
 use super::transport::Peer;
-use crate::auth::{AuthenticateError, Authenticator, Caller, Credentials, Source};
+use crate::auth::{AuthenticateError, Authenticator, Caller, Credentials, Principal, Source};
 use crate::proto::v1::ErrorReason;
 use crate::service::Service;
 
@@ -35,20 +35,22 @@ impl Identify {
         Self { authenticator, service }
     }
 
-    async fn caller(&self, headers: &HeaderMap, extensions: &Extensions) -> Result<Caller, Status> {
+    async fn caller(
+        &self,
+        headers: &HeaderMap,
+        extensions: &Extensions,
+    ) -> Result<(Caller, Standing), Status> {
         let source = extensions.get::<Peer>().map(|peer| Source { address: peer.address.ip() });
+        let certificate = extensions.get::<Peer>().and_then(|peer| peer.identity.clone());
         let credentials = match credentials(headers) {
-            Ok(credentials) => credentials,
+            Ok(credentials) => credentials.over(certificate),
             Err(error) => return Err(self.refuse(source, error).await),
         };
-        match self.authenticator.authenticate(&credentials).await {
-            Ok(principal) => {
-                let correlation = extensions.get::<Correlation>();
-                let trace = correlation.and_then(|correlation| correlation.trace).map(|trace| trace.id);
-                Ok(Caller { principal, source, trace })
-            }
-            Err(error) => Err(self.refuse(source, error).await),
-        }
+        let standing = Standing { identify: self.clone(), credentials: Arc::new(credentials), source };
+        let principal = standing.confirm().await?;
+        let correlation = extensions.get::<Correlation>();
+        let trace = correlation.and_then(|correlation| correlation.trace).map(|trace| trace.id);
+        Ok((Caller { principal, source, trace }, standing))
     }
 
     async fn refuse(&self, source: Option<Source>, error: AuthenticateError) -> Status {
@@ -68,17 +70,36 @@ impl Identify {
     }
 }
 
+/// The credentials of a call that goes on, to be looked at again while it does: they may be revoked in between.
+#[derive(Clone)]
+pub(super) struct Standing {
+    identify: Identify,
+    credentials: Arc<Credentials>,
+    source: Option<Source>,
+}
+
+impl Standing {
+    /// Whom the credentials name now. A refusal is on record.
+    pub(super) async fn confirm(&self) -> Result<Principal, Status> {
+        match self.identify.authenticator.authenticate(&self.credentials).await {
+            Ok(principal) => Ok(principal),
+            Err(error) => Err(self.identify.refuse(self.source, error).await),
+        }
+    }
+}
+
 impl Step for Identify {
     async fn run<S: Rpc>(&self, mut request: Request<Body>, mut next: S) -> Response<Body> {
         if request.uri().path().starts_with(OURS) {
             let (head, body) = request.into_parts();
-            let caller = match self.caller(&head.headers, &head.extensions).await {
-                Ok(caller) => caller,
+            let (caller, standing) = match self.caller(&head.headers, &head.extensions).await {
+                Ok(found) => found,
                 Err(refusal) => return refusal.into_http(),
             };
             request = Request::from_parts(head, body);
             request.extensions_mut().insert(Arc::new(caller));
-            // The token has done its work: nothing behind this can log or store it.
+            request.extensions_mut().insert(standing);
+            // Nothing behind this can log or store the token: what stands for it can only be asked whether it is still good.
             request.headers_mut().remove(AUTHORIZATION);
         }
         match next.call(request).await {
@@ -88,10 +109,10 @@ impl Step for Identify {
     }
 }
 
-/// Exactly one `authorization: Bearer …`.
+/// At most one `authorization: Bearer …`.
 fn credentials(headers: &HeaderMap) -> Result<Credentials, AuthenticateError> {
     let mut values = headers.get_all(AUTHORIZATION).iter();
-    let value = values.next().ok_or(AuthenticateError::Missing)?;
+    let Some(value) = values.next() else { return Ok(Credentials::none()) };
     if values.next().is_some() {
         return Err(AuthenticateError::Invalid);
     }

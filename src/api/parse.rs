@@ -12,8 +12,8 @@ use crate::model::{
 };
 use crate::proto::v1;
 use crate::service::{
-    DeleteEntry, DestroyKek, DestroyTenant, Error, Filter, JobKind, OperationSet, Order, Outcome, OutcomeSet,
-    PageRequest, Problem, PutEntry, Repeat, SessionName, WriteEntry,
+    DeleteEntry, DestroyKek, DestroyTenant, Error, ExportKek, Filter, ImportKek, JobKind, OperationSet,
+    Order, Outcome, OutcomeSet, PageRequest, Problem, PutEntry, Repeat, SessionName, WriteEntry,
 };
 
 type Parsed<T> = Result<T, Error>;
@@ -252,6 +252,23 @@ pub(super) fn destroy_tenant(message: &v1::DestroyTenantRequest) -> Parsed<Destr
     })
 }
 
+pub(super) fn import_kek(message: &v1::ImportKekRequest) -> Parsed<ImportKek> {
+    let wrapping_key = Uuid::try_parse(&message.wrapping_key_uid)
+        .map_err(|_| Error::invalid("wrapping_key_uid", Problem::Form { form: "a UUID" }))?;
+    let wrapped = message.wrapped[..].try_into();
+    Ok(ImportKek {
+        wrapping_key: wrapping_key.into_bytes(),
+        wrapped: wrapped.map_err(|_| Error::invalid("wrapped", Problem::Form { form: "80 bytes" }))?,
+        pending: message.pending,
+    })
+}
+
+pub(super) fn export_kek(message: &v1::ExportKekRequest) -> Parsed<ExportKek> {
+    let recipient = message.recipient_public_key[..].try_into();
+    let problem = || Error::invalid("recipient_public_key", Problem::Form { form: "32 bytes" });
+    Ok(ExportKek { version: KekVersion(message.version), recipient: recipient.map_err(|_| problem())? })
+}
+
 pub(super) fn job_kind(kind: i32) -> Parsed<JobKind> {
     match v1::JobKind::try_from(kind) {
         Ok(v1::JobKind::Rewrap) => Ok(JobKind::Rewrap),
@@ -274,6 +291,8 @@ pub(super) fn scopes(scopes: &[i32]) -> Parsed<Scopes> {
         Ok(v1::Scope::Status) => Ok(Scope::Status),
         Ok(v1::Scope::KeysDestroy) => Ok(Scope::KeysDestroy),
         Ok(v1::Scope::KeysDestroyNow) => Ok(Scope::KeysDestroyNow),
+        Ok(v1::Scope::KeysImport) => Ok(Scope::KeysImport),
+        Ok(v1::Scope::KeysExport) => Ok(Scope::KeysExport),
         Ok(v1::Scope::Root) => Ok(Scope::Root),
         Ok(v1::Scope::Unspecified) | Err(_) => Err(Error::invalid("scopes", Problem::Unknown)),
     };

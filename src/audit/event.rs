@@ -109,7 +109,7 @@ pub struct Event {
     pub bytes_in: u64,
     /// Bytes of values that went out (`nb.out`).
     pub bytes_out: u64,
-    /// SHA-256 of the stored bytes (`ch`).
+    /// SHA-256 of the stored bytes, or of the public key for which key material is wrapped (`ch`).
     pub content_hash: Option<[u8; 32]>,
     /// The session key that was used (`kid.dek`).
     pub dek: Option<KeyId>,

@@ -6,12 +6,12 @@ use super::block::{BlockWriter, open_row, seal_row};
 use super::event::{Actor, Event, Resource};
 use super::keys::{LogKeys, LogName};
 use super::line::LineTail;
-use super::tree::{Frontier, Hash, leaf_hash};
 use super::{LogError, Operation};
 use crate::crypto::{Kind, SealError};
 use crate::env::Entropy;
 use crate::model::{Revision, Timestamp};
 use crate::store::{Batch, Row, RowExpect, keys};
+use crate::tlog::{Frontier, Hash, leaf_hash};
 
 /// What a log's head row says.
 ///

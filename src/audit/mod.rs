@@ -7,7 +7,7 @@
 //!
 //! What this module promises: an event consists of enums, numbers, hashes and pseudonyms, never of text that a caller
 //! chose; sequence numbers of a log are dense and its times never go back. What it does not do: it writes nothing (the
-//! committer does), signs nothing and makes no proofs.
+//! committer does) and signs nothing; proofs and their formats are those of [`tlog`](crate::tlog).
 
 mod block;
 mod blocks;
@@ -22,8 +22,8 @@ mod reason;
 mod tally;
 #[cfg(test)]
 pub(crate) mod testing;
-mod tree;
 
+pub use crate::tlog::{Frontier, Hash, leaf_hash, node_hash};
 #[cfg(test)]
 use block::Block;
 pub use error::LogError;
@@ -35,4 +35,3 @@ pub use operation::{Operation, OperationSet, OutcomeSet, UnknownOperation};
 pub use reader::{Filter, LogLine, LogPage, LogReader, Order, VerifiedLog};
 pub use reason::Reason;
 pub use tally::{FailureTally, TALLY_SOURCES};
-pub use tree::{Frontier, Hash, leaf_hash, node_hash};

@@ -87,6 +87,12 @@ operations! {
     KeyDestroy = "key.destroy",
     /// It was said how often new key versions are made by themselves.
     KeySetRotation = "key.period",
+    /// A wrapping key was made, for key material that is to be imported.
+    KeyWrapping = "key.wrapping",
+    /// A key version was made of imported material.
+    KeyImport = "key.import",
+    /// A key version was given out, wrapped for a recipient.
+    KeyExport = "key.export",
     /// Session keys were wrapped anew under the primary version.
     KeyRewrap = "key.rewrap",
     /// Sessions got new keys, and what is in them was sealed anew.
@@ -169,6 +175,12 @@ operations! {
     AuditSearch = "aud.search",
     /// The access log was tailed.
     AuditTail = "aud.tail",
+    /// A signed checkpoint of the access log was given out.
+    AuditCheckpoint = "aud.checkpoint",
+    /// It was proven that an event is in the access log.
+    AuditProof = "aud.proof",
+    /// The access log was exported.
+    AuditExport = "aud.export",
     /// The server's status was read.
     StatusRead = "adm.status",
     /// The server started.
@@ -279,7 +291,7 @@ mod tests {
         assert!(keys.contains(Operation::KeyList) && keys.contains(Operation::KeyDestroy));
         let all = Operation::ALL.iter().filter(|operation| keys.contains(**operation));
         assert!(all.clone().all(|operation| operation.name().starts_with("key.")));
-        assert_eq!(all.count(), 14);
+        assert_eq!(all.count(), 17);
         let both = keys.with_pattern("ctx.read").unwrap();
         assert!(both.contains(Operation::EntryRead) && both.contains(Operation::KeyList));
         assert!(!both.contains(Operation::EntryReveal));

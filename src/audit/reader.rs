@@ -5,11 +5,11 @@ use std::sync::Arc;
 use super::blocks::Blocks;
 use super::line::LineView;
 use super::log::Log;
-use super::tree::{Frontier, leaf_hash};
 use super::{LogError, LogKeys, OperationSet, OutcomeSet};
 use crate::model::Timestamp;
 use crate::model::limits::PAGE_SCAN_ROWS;
 use crate::store::{Row, StorageEngine, keys};
+use crate::tlog::{Frontier, leaf_hash};
 
 /// In which direction a log is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

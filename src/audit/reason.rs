@@ -99,6 +99,10 @@ reasons! {
     KeyInUse = "KEY_IN_USE", 9;
     /// No job of this kind.
     JobNotFound = "JOB_NOT_FOUND", 5;
+    /// No such wrapping key: never made, used or expired.
+    WrappingKeyNotFound = "WRAPPING_KEY_NOT_FOUND", 5;
+    /// The tenant's keys are not exportable.
+    KeyNotExportable = "KEY_NOT_EXPORTABLE", 9;
     /// A second person must approve it first.
     ApprovalRequired = "APPROVAL_REQUIRED", 9;
     /// No such approval for this caller.

@@ -5,15 +5,16 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use zeroize::Zeroizing;
 
-use super::Principal;
+use super::{ClientCertificate, Principal};
 use crate::env::Clock;
 use crate::model::limits::TOKEN_BYTES;
-use crate::model::{Scopes, TenantSet, Timestamp, TokenName};
+use crate::model::{Grant, Scopes, TenantSet, Timestamp, TokenName};
 
 /// What a request brought to prove who sent it. `Debug` shows nothing of it.
 #[derive(Default)]
 pub struct Credentials {
     bearer: Option<Zeroizing<String>>,
+    certificate: Option<Arc<ClientCertificate>>,
 }
 
 impl Credentials {
@@ -26,7 +27,21 @@ impl Credentials {
     /// A bearer token.
     #[must_use]
     pub fn bearer(token: &str) -> Self {
-        Self { bearer: Some(Zeroizing::new(token.to_owned())) }
+        Self { bearer: Some(Zeroizing::new(token.to_owned())), certificate: None }
+    }
+
+    /// The same over a connection whose peer proved to hold `certificate`.
+    #[must_use]
+    pub fn over(self, certificate: Option<Arc<ClientCertificate>>) -> Self {
+        Self { certificate, ..self }
+    }
+
+    pub(super) fn token(&self) -> Option<&str> {
+        self.bearer.as_ref().map(|token| token.as_str())
+    }
+
+    pub(super) fn certificate(&self) -> Option<&ClientCertificate> {
+        self.certificate.as_deref()
     }
 }
 
@@ -62,6 +77,9 @@ pub trait Authenticator: Send + Sync + 'static {
     /// [`AuthenticateError`]; it never tells which part of the credentials was wrong.
     async fn authenticate(&self, credentials: &Credentials) -> Result<Principal, AuthenticateError>;
 }
+
+/// How Strongroom's own tokens begin.
+pub(super) const TOKEN_PREFIX: &str = "srt_";
 
 /// What a stored token grants.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -108,8 +126,8 @@ impl TokenAuthenticator {
 #[async_trait]
 impl Authenticator for TokenAuthenticator {
     async fn authenticate(&self, credentials: &Credentials) -> Result<Principal, AuthenticateError> {
-        let token = credentials.bearer.as_ref().ok_or(AuthenticateError::Missing)?;
-        if token.len() > TOKEN_BYTES || !token.starts_with("srt_") {
+        let token = credentials.token().ok_or(AuthenticateError::Missing)?;
+        if token.len() > TOKEN_BYTES || !token.starts_with(TOKEN_PREFIX) {
             return Err(AuthenticateError::Invalid);
         }
         let grant = self.directory.find(&token_digest(token)).await?.ok_or(AuthenticateError::Invalid)?;
@@ -117,7 +135,8 @@ impl Authenticator for TokenAuthenticator {
             return Err(AuthenticateError::Invalid);
         }
         let id = format!("token:{}", grant.name.as_str());
-        Ok(Principal::new(id, grant.scopes, grant.tenants, grant.expires))
+        let TokenGrant { scopes, tenants, expires, .. } = grant;
+        Ok(Principal::new(id, Arc::new([Grant { scopes, tenants }]), expires))
     }
 }
 

@@ -7,6 +7,9 @@
 //! This module stores nothing: tokens are found through the [`TokenDirectory`] seam.
 
 mod authenticate;
+mod certificate;
+mod gate;
+mod jwt;
 mod permit;
 mod principal;
 
@@ -14,9 +17,12 @@ pub use authenticate::{
     AuthenticateError, Authenticator, Credentials, TokenAuthenticator, TokenDirectory, TokenGrant,
     token_digest,
 };
+pub use certificate::{CertificateAuthenticator, CertificateProblem, ClientCertificate, Subjects};
+pub use gate::Gate;
+pub use jwt::{Issuer, JwtAuthenticator, KeySet, KeySetError, KeySource};
 pub use permit::{
-    Action, Denied, DestroyKeys, DestroyKeysNow, ListSessions, ManageKeys, ManageRoot, ManageTenants,
-    ManageTokens, Permit, PurgeSensitive, Read, ReadAudit, ReadFull, ReadStatus, Target, Write, allows,
-    authorize,
+    Action, Denied, DestroyKeys, DestroyKeysNow, ExportKeys, ImportKeys, ListSessions, ManageKeys,
+    ManageRoot, ManageTenants, ManageTokens, Permit, PurgeSensitive, Read, ReadAudit, ReadFull, ReadStatus,
+    Target, Write, allows, authorize,
 };
 pub use principal::{Caller, Principal, Source};

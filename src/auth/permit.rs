@@ -3,8 +3,8 @@
 use std::marker::PhantomData;
 use std::sync::Arc;
 
-use super::{Caller, Principal};
-use crate::model::{Scope, TenantName, TenantSet};
+use super::Caller;
+use crate::model::{Grant, Scope, Scopes, TenantName, TenantSet};
 
 /// What a decision is about: one tenant, or the server itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -68,6 +68,14 @@ action!(
 action!(
     /// Looks at, rolls and shares the root key.
     ManageRoot: Root
+);
+action!(
+    /// Imports key material.
+    ImportKeys: KeysImport
+);
+action!(
+    /// Exports keys.
+    ExportKeys: KeysExport
 );
 action!(
     /// Reads an access log.
@@ -136,33 +144,44 @@ pub fn authorize<A: Action>(caller: &Arc<Caller>, target: Target) -> Result<Perm
 
 /// Whether the credentials of `caller` allow everything that needs `scopes`, to be done to
 /// `target`: for who is to decide about what somebody else does. It makes no permit. What needs no
-/// scope is denied.
+/// scope is denied. A scope counts for the tenants of its own grant alone.
 ///
 /// # Errors
 /// [`Denied`] unless they name the target and every scope.
 pub fn allows(caller: &Caller, target: &Target, scopes: &[Scope]) -> Result<(), Denied> {
-    if scopes.is_empty() || !names(&caller.principal, target) {
+    let mut own = caller.principal.grants().iter().filter(|grant| names(grant, target)).peekable();
+    if scopes.is_empty() || own.peek().is_none() {
         return Err(Denied::Foreign);
     }
-    let missing = scopes.iter().find(|scope| !caller.principal.scopes().allows(**scope));
+    let allowed: Scopes = own.flat_map(|grant| grant.scopes.iter()).collect();
+    let missing = scopes.iter().find(|scope| !allowed.allows(**scope));
     missing.map_or(Ok(()), |scope| Err(Denied::Scope(*scope)))
 }
 
-fn names(principal: &Principal, target: &Target) -> bool {
+fn names(grant: &Grant, target: &Target) -> bool {
     match target {
-        Target::Tenant(tenant) => principal.tenants().contains(tenant),
-        Target::Server => *principal.tenants() == TenantSet::All,
+        Target::Tenant(tenant) => grant.tenants.contains(tenant),
+        Target::Server => grant.tenants == TenantSet::All,
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Scopes, Timestamp};
+    use crate::auth::Principal;
+    use crate::model::Timestamp;
 
     fn caller(scopes: &[Scope], tenants: TenantSet) -> Arc<Caller> {
-        let scopes: Scopes = scopes.iter().copied().collect();
-        let principal = Principal::new("token:t".to_owned(), scopes, tenants, Timestamp::FAR_FUTURE);
+        granted(&[(scopes, tenants)])
+    }
+
+    fn granted(grants: &[(&[Scope], TenantSet)]) -> Arc<Caller> {
+        let grant = |(scopes, tenants): &(&[Scope], TenantSet)| Grant {
+            scopes: scopes.iter().copied().collect(),
+            tenants: tenants.clone(),
+        };
+        let grants = grants.iter().map(grant).collect();
+        let principal = Principal::new("token:t".to_owned(), grants, Timestamp::FAR_FUTURE);
         Arc::new(Caller { principal, source: None, trace: None })
     }
 
@@ -179,6 +198,18 @@ mod tests {
         let foreign = authorize::<Read>(&caller, Target::Tenant(tenant("b")));
         assert_eq!(foreign.err(), Some(Denied::Foreign));
         assert_eq!(authorize::<ReadStatus>(&caller, Target::Server).err(), Some(Denied::Foreign));
+    }
+
+    #[test]
+    fn the_scopes_of_one_grant_do_not_count_for_the_tenants_of_another() {
+        let only = |name: &str| TenantSet::Only([tenant(name)].into());
+        let caller = granted(&[(&[Scope::Read], only("a")), (&[Scope::Write], only("b"))]);
+        assert!(authorize::<Read>(&caller, Target::Tenant(tenant("a"))).is_ok());
+        assert!(authorize::<Write>(&caller, Target::Tenant(tenant("b"))).is_ok());
+        let crossed = authorize::<Write>(&caller, Target::Tenant(tenant("a")));
+        assert_eq!(crossed.err(), Some(Denied::Scope(Scope::Write)));
+        let nobody = granted(&[]);
+        assert_eq!(authorize::<Read>(&nobody, Target::Tenant(tenant("a"))).err(), Some(Denied::Foreign));
     }
 
     #[test]

@@ -2,39 +2,33 @@
 
 use std::fmt;
 use std::net::IpAddr;
+use std::sync::Arc;
 
-use crate::model::{Scopes, TenantSet, Timestamp};
+use crate::model::{Grant, Timestamp};
 
 /// Someone whose credentials were good.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Principal {
     id: String,
-    scopes: Scopes,
-    tenants: TenantSet,
+    grants: Arc<[Grant]>,
     expires: Timestamp,
 }
 
 impl Principal {
-    pub(super) fn new(id: String, scopes: Scopes, tenants: TenantSet, expires: Timestamp) -> Self {
-        Self { id, scopes, tenants, expires }
+    pub(super) const fn new(id: String, grants: Arc<[Grant]>, expires: Timestamp) -> Self {
+        Self { id, grants, expires }
     }
 
-    /// The name under which the access log knows the principal (as a pseudonym): `token:<name>`.
+    /// The name under which the access log knows the principal (as a pseudonym): `token:<name>`, `spiffe://…`,
+    /// `cn:<common name>` or `jwt:<issuer> <subject>`.
     #[must_use]
     pub fn id(&self) -> &str {
         &self.id
     }
 
-    /// What the credentials allow.
-    #[must_use]
-    pub const fn scopes(&self) -> Scopes {
-        self.scopes
-    }
-
-    /// For which tenants they allow it.
-    #[must_use]
-    pub const fn tenants(&self) -> &TenantSet {
-        &self.tenants
+    /// What the credentials allow, and for which tenants.
+    pub(super) fn grants(&self) -> &[Grant] {
+        &self.grants
     }
 
     /// When the credentials end.
@@ -46,7 +40,7 @@ impl Principal {
 
 impl fmt::Debug for Principal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Principal").field("scopes", &self.scopes).finish_non_exhaustive()
+        f.debug_struct("Principal").field("grants", &self.grants).finish_non_exhaustive()
     }
 }
 

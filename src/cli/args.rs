@@ -42,7 +42,8 @@ pub enum ArgumentError {
     Mix,
     /// No such scope.
     #[error(
-        "expected read, read-full, write, purge, keys, keys-destroy, keys-destroy-now, audit, tenants, tokens or status"
+        "expected read, read-full, write, purge, keys, keys-destroy, keys-destroy-now, keys-import, keys-export, audit, \
+         tenants, tokens or status"
     )]
     Scope,
 }

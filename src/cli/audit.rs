@@ -1,5 +1,8 @@
 //! `strongroom audit`: the access log of a tenant, or of the server itself.
 
+mod evidence;
+mod verify;
+
 use clap::{Args, Subcommand, ValueEnum};
 use futures_util::StreamExt as _;
 use futures_util::stream::BoxStream;
@@ -20,6 +23,29 @@ pub enum AuditCommand {
     Tail(TailArgs),
     /// Find events by time, operation and outcome
     Search(SearchArgs),
+    /// Print the key with which everyone can verify the log's checkpoints
+    ///
+    /// Keep it where the server's operators cannot change it: it is what an auditor trusts.
+    Key(LogArgs),
+    /// Print a signed checkpoint of the log: what it is now, in one line of hash
+    ///
+    /// A C2SP signed note, for who wants to hold the server to it later. With --since the log is proven to go on from an
+    /// earlier one.
+    Checkpoint(evidence::CheckpointArgs),
+    /// Print the proof that an event is in the log
+    ///
+    /// A C2SP tlog-proof, with a signed checkpoint, which can be verified offline together with the event's line.
+    Proof(evidence::ProofArgs),
+    /// Write all of the log to a new directory, to be verified by anybody
+    ///
+    /// 'checkpoint' and the files of C2SP tlog-tiles: the hashes in tile/, the events in tile/entries/. What was written is
+    /// verified before it is said to be there.
+    Export(evidence::ExportArgs),
+    /// Verify an exported log, without asking the server
+    ///
+    /// Everything is computed anew from the events. The first place that is not as it was signed is named, and the exit code
+    /// is 5 then.
+    Verify(verify::VerifyArgs),
 }
 
 /// Which events are wanted.
@@ -37,6 +63,13 @@ pub struct FilterArgs {
     /// Only this outcome (can be repeated)
     #[arg(long = "outcome", value_enum, value_name = "ok|deny|fail", hide_possible_values = true)]
     outcomes: Vec<OutcomeArg>,
+    #[command(flatten)]
+    log: LogArgs,
+}
+
+/// Which log, where it is not the tenant's.
+#[derive(Debug, Args)]
+pub struct LogArgs {
     /// The log of the server itself, instead of the tenant's; needs a token for all tenants
     #[arg(long, conflicts_with = "tenant")]
     system: bool,
@@ -91,6 +124,11 @@ impl AuditCommand {
         match self {
             Self::Tail(args) => args.run(invocation).await,
             Self::Search(args) => args.run(invocation).await,
+            Self::Key(args) => evidence::key(&args, invocation).await,
+            Self::Checkpoint(args) => args.run(invocation).await,
+            Self::Proof(args) => args.run(invocation).await,
+            Self::Export(args) => args.run(invocation).await,
+            Self::Verify(args) => args.run(invocation),
         }
     }
 }
@@ -120,19 +158,25 @@ impl SearchArgs {
 impl FilterArgs {
     fn search(&self, invocation: &Invocation) -> Result<AuditSearch, Failure> {
         let now = invocation.now();
-        let tenant = match &self.uid {
-            Some(uid) => Some(format!("uid:{uid}")),
-            None if self.system => None,
-            None => Some(invocation.tenant_name(&invocation.profile()?)?.into_string()),
-        };
         Ok(AuditSearch {
-            tenant,
+            tenant: self.log.name(invocation)?,
             start_time: self.since.map(|moment| moment.resolve(now)),
             end_time: self.until.map(|moment| moment.resolve(now)),
             operations: self.operations.clone(),
             outcomes: self.outcomes.iter().map(|outcome| outcome.name().to_owned()).collect(),
             order: AuditOrder::OldestFirst,
         })
+    }
+}
+
+impl LogArgs {
+    /// The log's name for the server; none is the server's own.
+    pub(super) fn name(&self, invocation: &Invocation) -> Result<Option<String>, Failure> {
+        match &self.uid {
+            Some(uid) => Ok(Some(format!("uid:{uid}"))),
+            None if self.system => Ok(None),
+            None => Ok(Some(invocation.tenant_name(&invocation.profile()?)?.into_string())),
+        }
     }
 }
 

@@ -10,9 +10,29 @@ use super::output::{Console, Time};
 use crate::client::Destroy;
 use crate::model::Timestamp;
 
+const UNCHANGED: &str = "Nothing was changed: this was a dry run.";
+
 /// What the destruction of a key does not reach.
 pub const HORIZON: &str = "copies of the wrapped key in backups and in old storage segments stay openable by whoever holds \
     the root key, until the keys of that root epoch's recipients are destroyed";
+
+/// Arguments of verbs that can be tried.
+#[derive(Debug, Args)]
+pub struct PlanArgs {
+    /// Change nothing, but say what would be changed
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+impl PlanArgs {
+    /// Says, after a dry run, that it was one.
+    ///
+    /// # Errors
+    /// [`Failure::Output`].
+    pub fn say(&self, console: &mut Console) -> Result<(), Failure> {
+        if self.dry_run { console.say(UNCHANGED) } else { Ok(()) }
+    }
+}
 
 /// How something is to be destroyed.
 #[derive(Debug, Args)]
@@ -74,7 +94,7 @@ pub fn consequence(what: &str, sessions: u64, at: Option<Timestamp>) -> String {
 /// # Errors
 /// [`Failure::Output`].
 pub fn say_dry_run(console: &mut Console, sessions: u64, destroy: Destroy) -> Result<(), Failure> {
-    console.say("Nothing was changed: this was a dry run.")?;
+    console.say(UNCHANGED)?;
     if sessions == destroy.expect_sessions {
         return Ok(());
     }

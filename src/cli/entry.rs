@@ -13,6 +13,7 @@ use futures_util::StreamExt as _;
 use serde::Serialize;
 
 use super::args::{self, Literal, ViewArg};
+use super::destroy::PlanArgs;
 use super::failure::Failure;
 use super::invocation::Invocation;
 use super::output::{self, Record, Time, label_cell, optional_cell};
@@ -119,6 +120,8 @@ pub struct DeleteArgs {
     /// File to write the returned value to, with mode 600, instead of standard output
     #[arg(long, value_name = "FILE", requires = "returned")]
     out: Option<PathBuf>,
+    #[command(flatten)]
+    plan: PlanArgs,
 }
 
 /// Arguments of `entry watch`.
@@ -141,6 +144,7 @@ impl EntryCommand {
             Self::Put(args) => args.run(invocation).await,
             Self::Get(args) => args.run(invocation).await,
             Self::List(args) => args.run(invocation).await,
+            Self::Delete(args) if args.plan.dry_run => args.say(invocation).await,
             Self::Delete(args) => args.run(invocation).await,
             Self::Watch(args) => args.run(invocation).await,
         }
@@ -194,8 +198,17 @@ impl ListArgs {
 }
 
 impl DeleteArgs {
+    /// Shows the entry that would be lost, without its value.
+    async fn say(self, invocation: &mut Invocation) -> Result<(), Failure> {
+        let entry = invocation.session(&self.session)?.read(self.key, ViewArg::Redacted.into()).await;
+        let entry = entry.map_err(Failure::call("read the entry"))?;
+        invocation.console.record(&EntryRecord::from(&entry.metadata))?;
+        self.plan.say(&mut invocation.console)
+    }
+
     async fn run(self, invocation: &mut Invocation) -> Result<(), Failure> {
         let session = invocation.session(&self.session)?;
+        invocation.confirm("This deletes the entry, for ever.", &self.key)?;
         let expect = self.expect.map_or(Expect::Any, Expect::Revision);
         if self.returned {
             let taken = session.take(self.key, self.view.into()).expect(expect).await;

@@ -2,6 +2,9 @@
 //!
 //! What destroys says before what will be lost and until when that can be taken back, and asks for the version's name.
 
+mod custody;
+mod record;
+
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
@@ -14,6 +17,7 @@ use super::failure::Failure;
 use super::invocation::Invocation;
 use super::output::{Record, Time, optional_cell};
 use crate::client::{Admin, ClientError, Destroy, ErrorReason, Kek, KekDestruction, KekState, KekUse};
+use record::KeyRecord;
 
 /// What can be done with keys.
 #[derive(Debug, Subcommand)]
@@ -59,6 +63,24 @@ pub enum KeyCommand {
     /// A C2SP signed note: when the version was destroyed or will be, and whose keys still open copies of the store from
     /// before. 'strongroom status' shows the key with which anyone can verify it.
     Receipt(VersionArgs),
+    /// Make a public key for which key material can be wrapped elsewhere, to be imported
+    ///
+    /// It is for one import and for 3 days. What wraps for it does HPKE (RFC 9180): base mode, single-shot, DHKEM(X25519,
+    /// HKDF-SHA256), HKDF-SHA256, AES-256-GCM, no associated data, with 'info' as it is printed. Wrapped material is the
+    /// encapsulated key (32 bytes) and the ciphertext with its tag (48 bytes). The token needs the scope keys-import.
+    WrappingKey,
+    /// Make a version of your own key material
+    ///
+    /// The material is wrapped here and never leaves this machine in the clear. From then on the version is like any other.
+    /// Whoever keeps a copy of the material can still open what it wraps when the version is destroyed. The token needs the
+    /// scope keys-import.
+    Import(custody::ImportArgs),
+    /// Write a version to a file, wrapped for a public key
+    ///
+    /// Only for tenants that were created with --exportable. The version is marked as exported for ever, and the access log
+    /// says for which public key. It is wrapped as 'key wrapping-key' says; 'info' stands in the file. The token needs the
+    /// scope keys-export.
+    Export(custody::ExportArgs),
     /// Take a destruction back while there is time
     ///
     /// The version is disabled then; 'key enable' lets it open again what it wrapped.
@@ -123,6 +145,9 @@ impl KeyCommand {
             Self::List => return keys.list(invocation).await,
             Self::Census => return keys.census(invocation).await,
             Self::AutoRotate(args) => return keys.auto_rotate(args.every, invocation).await,
+            Self::WrappingKey => return keys.wrapping_key(invocation).await,
+            Self::Export(args) => return keys.export(args, invocation).await,
+            Self::Import(args) => keys.import(args, invocation).await?,
             Self::Destroy(args) => return keys.destroy(&args, invocation).await,
             Self::Disable(args) if args.dry_run => {
                 return keys.disabling(args.which.version, invocation).await;
@@ -354,42 +379,6 @@ impl Keys {
             dry_run,
             horizon: HORIZON,
         }
-    }
-}
-
-/// A version as it is printed.
-#[derive(Serialize)]
-struct KeyRecord {
-    version: u32,
-    state: &'static str,
-    created: Time,
-    state_since: Time,
-    destruction: Option<Time>,
-}
-
-impl From<&Kek> for KeyRecord {
-    fn from(key: &Kek) -> Self {
-        Self {
-            version: key.version,
-            state: key.state.name(),
-            created: Time(key.create_time),
-            state_since: Time(key.state_time),
-            destruction: key.destroy_time.map(Time),
-        }
-    }
-}
-
-impl Record for KeyRecord {
-    const COLUMNS: &'static [&'static str] = &["VERSION", "STATE", "CREATED", "STATE SINCE", "DESTRUCTION"];
-
-    fn cells(&self) -> Vec<String> {
-        vec![
-            self.version.to_string(),
-            self.state.to_owned(),
-            self.created.to_string(),
-            self.state_since.to_string(),
-            optional_cell(self.destruction),
-        ]
     }
 }
 

@@ -126,7 +126,9 @@ pub enum Command {
     /// Manage sessions
     ///
     /// A session as JSON: session, owner {issuer, client, subject}, created, expires, expires_at_latest, idle_ttl_ms, labels,
-    /// revision, sensitive_purged. What is absent is null; times are RFC 3339 in UTC.
+    /// revision, sensitive_purged. What is absent is null; times are RFC 3339 in UTC. 'delete --dry-run' and 'purge --dry-run'
+    /// print session, owner, expires, entries (how many would be lost, or lose their full view; the events are lost with the
+    /// session, too) and sensitive_purged.
     #[command(subcommand)]
     Session(session::SessionCommand),
     /// Put, get and watch the entries of a session
@@ -143,13 +145,14 @@ pub enum Command {
     Event(event::EventCommand),
     /// Manage tenants
     ///
-    /// A tenant as JSON: tenant, uid, state (active, suspended), created, primary_key_version, audit_log.
+    /// A tenant as JSON: tenant, uid, state (active, suspended), created, primary_key_version, audit_log, exportable.
     #[command(subcommand)]
     Tenant(tenant::TenantCommand),
     /// Rotate, disable and destroy the key-encryption keys of a tenant
     ///
     /// A version as JSON: version, state (pending, primary, enabled, disabled, destroy-scheduled, destroyed), created,
-    /// state_since, destruction (when it will be destroyed). 'census' prints version and sessions for each version; 'disable
+    /// state_since, destruction (when it will be destroyed), origin (generated, imported), exported (when it first was).
+    /// 'wrapping-key' prints uid, public_key (base64), info and expires. 'census' prints version and sessions for each version; 'disable
     /// --dry-run' prints version, state and sessions. 'destroy' prints tenant, version, state (as it is now; null in a dry run
     /// when the token lacks the scope keys), sessions, irrevocable (from when nothing takes it back), dry_run and horizon (what
     /// it does not reach).

@@ -200,7 +200,8 @@ impl Profile {
 /// # Errors
 /// [`ProfileError::TokenInPlaceOfPath`], [`ProfileError::Token`] or [`ProfileError::TokenExposed`].
 pub fn check_token_file(path: &Path) -> Result<(), ProfileError> {
-    if path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("srt_")) {
+    let is_token = |name: &str| name.starts_with("srt_") || name.starts_with("eyJ");
+    if path.file_name().is_some_and(|name| is_token(&name.to_string_lossy())) {
         return Err(ProfileError::TokenInPlaceOfPath);
     }
     let file = fs::File::open(path).and_then(|file| file.metadata());
@@ -213,14 +214,14 @@ pub fn check_token_file(path: &Path) -> Result<(), ProfileError> {
 
 /// The permission bits, if they let anybody but the owner in.
 #[cfg(unix)]
-fn exposed(metadata: &fs::Metadata) -> Option<u32> {
+pub(super) fn exposed(metadata: &fs::Metadata) -> Option<u32> {
     use std::os::unix::fs::PermissionsExt as _;
     let mode = metadata.permissions().mode() & 0o777;
     (mode & 0o077 != 0).then_some(mode)
 }
 
 #[cfg(not(unix))]
-fn exposed(_: &fs::Metadata) -> Option<u32> {
+pub(super) fn exposed(_: &fs::Metadata) -> Option<u32> {
     None
 }
 

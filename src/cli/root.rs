@@ -7,6 +7,7 @@ use clap::{Args, Subcommand};
 use serde::Serialize;
 use zeroize::Zeroizing;
 
+use super::destroy::PlanArgs;
 use super::failure::Failure;
 use super::invocation::Invocation;
 use super::output::{Record, Time, optional_cell, printable, private_file, read_bounded};
@@ -55,14 +56,6 @@ pub enum RecipientCommand {
     ///
     /// Its key still opens the root key in old copies of the store.
     Remove(RemoveArgs),
-}
-
-/// Arguments of verbs that can be tried.
-#[derive(Debug, Args)]
-pub struct PlanArgs {
-    /// Try it and change nothing
-    #[arg(long)]
-    dry_run: bool,
 }
 
 /// Arguments of `root recipient add`.
@@ -115,19 +108,10 @@ impl RootCommand {
                 let moved = invocation.admin()?.migrate_root(plan.dry_run).await;
                 let moved = moved.map_err(Failure::call("wrap the root key for the provider"))?;
                 show(&moved, invocation)?;
-                plan.say(invocation)
+                plan.say(&mut invocation.console)
             }
             Self::RecoveryKey(args) => recovery_key(&args, invocation),
         }
-    }
-}
-
-impl PlanArgs {
-    fn say(&self, invocation: &mut Invocation) -> Result<(), Failure> {
-        if self.dry_run {
-            invocation.console.say("Nothing was changed: this was a dry run.")?;
-        }
-        Ok(())
     }
 }
 
@@ -138,7 +122,7 @@ async fn rotate(plan: &PlanArgs, invocation: &mut Invocation) -> Result<(), Fail
     }
     let rolled = admin.rotate_root(plan.dry_run).await;
     show(&*rolled.map_err(Failure::call("begin a new root epoch"))?, invocation)?;
-    plan.say(invocation)
+    plan.say(&mut invocation.console)
 }
 
 async fn remove(args: &RemoveArgs, invocation: &mut Invocation) -> Result<(), Failure> {
@@ -146,7 +130,7 @@ async fn remove(args: &RemoveArgs, invocation: &mut Invocation) -> Result<(), Fa
     let failed = Failure::call("remove the recipient");
     if args.plan.dry_run {
         show(&*admin.remove_root_recipient(&args.key_id, true).await.map_err(&failed)?, invocation)?;
-        return args.plan.say(invocation);
+        return args.plan.say(&mut invocation.console);
     }
     let shown = printable(&args.key_id);
     invocation.confirm(&format!("{shown} will not unwrap the root key any more. {HORIZON}"), &args.key_id)?;

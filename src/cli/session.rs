@@ -8,6 +8,7 @@ use futures_util::StreamExt as _;
 use serde::Serialize;
 
 use super::args;
+use super::destroy::PlanArgs;
 use super::failure::Failure;
 use super::invocation::Invocation;
 use super::output::{Record, Time, label_cell, optional_cell};
@@ -33,11 +34,11 @@ pub enum SessionCommand {
     /// Erase a session for ever
     ///
     /// Its keys are dropped in the same commit, so what it held cannot be opened again, not even from a backup of the files.
-    Delete(NamedArgs),
+    Delete(LossArgs),
     /// Drop the key of the sensitive part of a session that stays active
     ///
     /// Full views end for ever, redacted ones go on. Needs the scope purge.
-    Purge(NamedArgs),
+    Purge(LossArgs),
     /// Make new keys for a session and seal everything in it under them
     ///
     /// For keys that may have leaked: they open nothing that is stored from then on. Nothing else changes, not even the ids
@@ -70,6 +71,15 @@ pub struct CreateArgs {
 pub struct NamedArgs {
     /// The session's handle
     session: String,
+}
+
+/// Arguments of the verbs that take something from a session for ever.
+#[derive(Debug, Args)]
+pub struct LossArgs {
+    #[command(flatten)]
+    which: NamedArgs,
+    #[command(flatten)]
+    plan: PlanArgs,
 }
 
 /// Arguments of `session update`.
@@ -113,8 +123,10 @@ impl SessionCommand {
             Self::Get(args) => get(&args.session, invocation).await,
             Self::Update(args) => args.run(invocation).await,
             Self::List(args) => args.run(invocation).await,
-            Self::Delete(args) => delete(&args.session, invocation).await,
-            Self::Purge(args) => purge(&args.session, invocation).await,
+            Self::Delete(args) if args.plan.dry_run => args.say(invocation).await,
+            Self::Purge(args) if args.plan.dry_run => args.say(invocation).await,
+            Self::Delete(args) => delete(&args.which.session, invocation).await,
+            Self::Purge(args) => purge(&args.which.session, invocation).await,
             Self::RotateKey(args) => rotate_key(&args.session, invocation).await,
         }
     }
@@ -176,6 +188,28 @@ impl ListArgs {
     }
 }
 
+impl LossArgs {
+    /// Says what would be lost.
+    async fn say(&self, invocation: &mut Invocation) -> Result<(), Failure> {
+        let handle = &self.which.session;
+        let session = invocation.session(handle)?;
+        let described = session.describe().await.map_err(Failure::call("show the session"))?;
+        let (mut entries, mut count) = (session.entries(), 0);
+        while let Some(entry) = entries.next().await {
+            entry.map_err(Failure::call("list the entries"))?;
+            count += 1;
+        }
+        invocation.console.record(&LossRecord {
+            session: handle.clone(),
+            owner: described.owner.as_ref().map(OwnerRecord::from),
+            expires: Time(described.expire_time),
+            entries: count,
+            sensitive_purged: described.sensitive_purged,
+        })?;
+        self.plan.say(&mut invocation.console)
+    }
+}
+
 async fn get(handle: &str, invocation: &mut Invocation) -> Result<(), Failure> {
     let session = invocation.session(handle)?.describe().await.map_err(Failure::call("show the session"))?;
     invocation.console.record(&SessionRecord::from(&*session))
@@ -220,6 +254,30 @@ impl Record for RotatedRecord {
 
     fn cells(&self) -> Vec<String> {
         vec![self.session.clone(), if self.finished { "yes" } else { "no" }.to_owned()]
+    }
+}
+
+/// What would be lost with a session, beside its events, as it is printed.
+#[derive(Serialize)]
+struct LossRecord {
+    session: String,
+    owner: Option<OwnerRecord>,
+    expires: Time,
+    entries: u64,
+    sensitive_purged: bool,
+}
+
+impl Record for LossRecord {
+    const COLUMNS: &'static [&'static str] = &["SESSION", "OWNER", "EXPIRES", "ENTRIES", "SENSITIVE"];
+
+    fn cells(&self) -> Vec<String> {
+        vec![
+            self.session.clone(),
+            optional_cell(self.owner.as_ref()),
+            self.expires.to_string(),
+            self.entries.to_string(),
+            sensitive_cell(self.sensitive_purged),
+        ]
     }
 }
 
@@ -302,8 +360,12 @@ impl Record for SessionRecord {
             self.expires_at_latest.to_string(),
             optional_cell(idle),
             self.revision.to_string(),
-            if self.sensitive_purged { "purged" } else { "kept" }.to_owned(),
+            sensitive_cell(self.sensitive_purged),
             label_cell(self.labels.iter().map(|(key, value)| (key.as_str(), value.as_str()))),
         ]
     }
+}
+
+fn sensitive_cell(purged: bool) -> String {
+    if purged { "purged" } else { "kept" }.to_owned()
 }

@@ -4,7 +4,7 @@ use clap::{Args, Subcommand};
 use futures_util::StreamExt as _;
 use serde::Serialize;
 
-use super::destroy::{self, HORIZON, HowArgs};
+use super::destroy::{self, HORIZON, HowArgs, PlanArgs};
 use super::failure::Failure;
 use super::invocation::Invocation;
 use super::output::{Record, Time, optional_cell};
@@ -15,7 +15,7 @@ use crate::model::Timestamp;
 #[derive(Debug, Subcommand)]
 pub enum TenantCommand {
     /// Create a tenant with keys of its own
-    Create(NamedArgs),
+    Create(CreateArgs),
     /// List the tenants that the token may know of
     List,
     /// Show a tenant
@@ -23,7 +23,7 @@ pub enum TenantCommand {
     /// Refuse all use of a tenant's data until it is resumed
     ///
     /// It takes effect with the next request. Nothing is lost.
-    Suspend(NamedArgs),
+    Suspend(SuspendArgs),
     /// End a suspension
     Resume(NamedArgs),
     /// Refuse all use of a suspended tenant, and destroy its keys when its grace is over
@@ -43,11 +43,30 @@ pub enum TenantCommand {
     Undestroy(NamedArgs),
 }
 
+/// Arguments of `tenant create`.
+#[derive(Debug, Args)]
+pub struct CreateArgs {
+    #[command(flatten)]
+    named: NamedArgs,
+    /// Let versions of its key be exported, now and ever after; otherwise they never leave the store
+    #[arg(long)]
+    exportable: bool,
+}
+
 /// Arguments of the verbs that take a tenant and nothing else.
 #[derive(Debug, Args)]
 pub struct NamedArgs {
     /// The tenant's name: 1 to 63 of a-z, 0-9 and '-'
     name: String,
+}
+
+/// Arguments of `tenant suspend`.
+#[derive(Debug, Args)]
+pub struct SuspendArgs {
+    #[command(flatten)]
+    which: NamedArgs,
+    #[command(flatten)]
+    plan: PlanArgs,
 }
 
 /// Arguments of `tenant destroy`.
@@ -68,16 +87,18 @@ impl TenantCommand {
         let admin = invocation.admin()?;
         let tenant = match self {
             Self::Create(args) => {
-                admin.create_tenant(&args.name).await.map_err(Failure::call("create the tenant"))?
+                let name = &args.named.name;
+                let made = if args.exportable {
+                    admin.create_exportable_tenant(name).await
+                } else {
+                    admin.create_tenant(name).await
+                };
+                made.map_err(Failure::call("create the tenant"))?
             }
             Self::Describe(args) => {
                 admin.describe_tenant(&args.name).await.map_err(Failure::call("show the tenant"))?
             }
-            Self::Suspend(args) => {
-                invocation
-                    .confirm("This refuses all use of the tenant's data until it is resumed.", &args.name)?;
-                admin.suspend_tenant(&args.name).await.map_err(Failure::call("suspend the tenant"))?
-            }
+            Self::Suspend(args) => return suspend(&admin, &args, invocation).await,
             Self::Resume(args) => {
                 admin.resume_tenant(&args.name).await.map_err(Failure::call("resume the tenant"))?
             }
@@ -95,6 +116,18 @@ impl TenantCommand {
         };
         invocation.console.record(&Shown::from(&*tenant))
     }
+}
+
+async fn suspend(admin: &Admin, args: &SuspendArgs, invocation: &mut Invocation) -> Result<(), Failure> {
+    let name = &args.which.name;
+    let tenant = if args.plan.dry_run {
+        admin.describe_tenant(name).await.map_err(Failure::call("show the tenant"))?
+    } else {
+        invocation.confirm("This refuses all use of the tenant's data until it is resumed.", name)?;
+        admin.suspend_tenant(name).await.map_err(Failure::call("suspend the tenant"))?
+    };
+    invocation.console.record(&Shown::from(&*tenant))?;
+    args.plan.say(&mut invocation.console)
 }
 
 async fn list(invocation: &mut Invocation) -> Result<(), Failure> {
@@ -196,6 +229,7 @@ struct Shown {
     audit_log: String,
     /// When it will be destroyed, or was.
     destruction: Option<Time>,
+    exportable: bool,
 }
 
 impl From<&TenantRecord> for Shown {
@@ -208,19 +242,21 @@ impl From<&TenantRecord> for Shown {
             primary_key_version: tenant.primary_kek_version,
             audit_log: tenant.audit_log.clone(),
             destruction: tenant.destroy_time.map(Time),
+            exportable: tenant.exportable,
         }
     }
 }
 
 impl Record for Shown {
     const COLUMNS: &'static [&'static str] =
-        &["TENANT", "STATE", "KEY VERSION", "CREATED", "DESTRUCTION", "UID", "AUDIT LOG"];
+        &["TENANT", "STATE", "KEY VERSION", "EXPORTABLE", "CREATED", "DESTRUCTION", "UID", "AUDIT LOG"];
 
     fn cells(&self) -> Vec<String> {
         vec![
             self.tenant.clone(),
             self.state.to_owned(),
             self.primary_key_version.to_string(),
+            if self.exportable { "yes" } else { "no" }.to_owned(),
             self.created.to_string(),
             optional_cell(self.destruction),
             self.uid.clone(),

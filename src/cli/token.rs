@@ -13,6 +13,7 @@ use futures_util::StreamExt as _;
 use serde::Serialize;
 
 use super::args;
+use super::destroy::PlanArgs;
 use super::failure::Failure;
 use super::invocation::Invocation;
 use super::output::{self, Record, Time};
@@ -29,7 +30,7 @@ pub enum TokenCommand {
     /// List tokens, without their secrets
     List,
     /// Revoke a token, from the next request on
-    Revoke(NamedArgs),
+    Revoke(RevokeArgs),
 }
 
 /// Arguments of `token create`.
@@ -43,8 +44,9 @@ pub struct CreateArgs {
     /// read: redacted views; read-full: full views; write: create, change and delete sessions, entries and events; purge:
     /// purge the sensitive part of sessions; keys: list, rotate, promote, enable and disable keys, and take back their
     /// destruction; keys-destroy: destroy keys after a grace; keys-destroy-now: together with keys-destroy, destroy keys at
-    /// once; audit: read the access log; tenants: create, suspend and resume tenants, and together with keys-destroy destroy
-    /// them; tokens: create, list and revoke tokens; status: the server's state.
+    /// once; keys-import: import key material; keys-export: export the keys of tenants that are exportable; audit: read the
+    /// access log; tenants: create, suspend and resume tenants, and together with keys-destroy destroy them; tokens: create,
+    /// list and revoke tokens; status: the server's state.
     #[arg(long = "scope", value_name = "SCOPE", value_parser = args::scope, required = true, value_delimiter = ',')]
     scopes: Vec<Scope>,
     /// Tenant for which it is good (can be repeated); the profile's tenant if none is named
@@ -66,9 +68,11 @@ pub struct CreateArgs {
 
 /// Arguments of `token revoke`.
 #[derive(Debug, Args)]
-pub struct NamedArgs {
+pub struct RevokeArgs {
     /// The token's public name
     name: String,
+    #[command(flatten)]
+    plan: PlanArgs,
 }
 
 impl TokenCommand {
@@ -80,6 +84,7 @@ impl TokenCommand {
         match self {
             Self::Create(args) => args.run(invocation).await,
             Self::List => list(invocation).await,
+            Self::Revoke(args) if args.plan.dry_run => args.say(invocation).await,
             Self::Revoke(args) => revoke(&args.name, invocation).await,
         }
     }
@@ -118,6 +123,21 @@ impl CreateArgs {
 fn write_secret(mut file: fs::File, path: &Path, created: &TokenCreated) -> Result<(), Failure> {
     let written = file.write_all(created.secret.as_bytes()).and_then(|()| file.write_all(b"\n"));
     written.and_then(|()| file.sync_all()).map_err(Failure::file(path, "written"))
+}
+
+impl RevokeArgs {
+    /// Shows the token that would be revoked.
+    async fn say(&self, invocation: &mut Invocation) -> Result<(), Failure> {
+        let mut tokens = invocation.admin()?.tokens();
+        while let Some(token) = tokens.next().await {
+            let token = token.map_err(Failure::call("list the tokens"))?;
+            if token.name == self.name {
+                invocation.console.record(&TokenRecord::from(&token))?;
+                return self.plan.say(&mut invocation.console);
+            }
+        }
+        Err(Failure::NoSuchToken)
+    }
 }
 
 async fn list(invocation: &mut Invocation) -> Result<(), Failure> {

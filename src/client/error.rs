@@ -17,6 +17,7 @@ use uuid::Uuid;
 
 use super::answer::AuditStamp;
 use super::convert;
+use crate::crypto::WrapError;
 use crate::model::{NameError, Timestamp};
 pub use crate::proto::v1::ErrorReason;
 
@@ -63,7 +64,7 @@ pub enum ClientError {
         path: PathBuf,
     },
     /// A file holds no token.
-    #[error("{path}: not a token (one line of at most 64 visible ASCII characters)")]
+    #[error("{path}: not a token (one line of at most 8192 visible ASCII characters)")]
     TokenFile {
         /// The file.
         path: PathBuf,
@@ -76,6 +77,12 @@ pub enum ClientError {
         /// The bound.
         source: NameError,
     },
+    /// Key material cannot be wrapped; nothing was sent.
+    #[error("the key material cannot be wrapped: {0}")]
+    Wrap(#[from] WrapError),
+    /// Key material is none: all of its bytes are the same; nothing was sent.
+    #[error("the key material is no key: all of its bytes are the same")]
+    WeakMaterial,
     /// The server's answer lacks something that it must have.
     #[error("the server's answer has no valid {what}")]
     Malformed {
@@ -139,7 +146,7 @@ impl ClientError {
     pub fn code(&self) -> Code {
         match self {
             Self::Call(call) => call.code,
-            Self::Name { .. } => Code::InvalidArgument,
+            Self::Name { .. } | Self::Wrap(_) | Self::WeakMaterial => Code::InvalidArgument,
             Self::Malformed { .. } => Code::Internal,
             Self::Gap { .. } => Code::OutOfRange,
             Self::NoEndpoint { .. }
@@ -171,6 +178,8 @@ impl ClientError {
             | Self::CaFile { .. }
             | Self::TokenFile { .. }
             | Self::Name { .. }
+            | Self::Wrap(_)
+            | Self::WeakMaterial
             | Self::Malformed { .. }
             | Self::Gap { .. } => None,
         }

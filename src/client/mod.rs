@@ -50,10 +50,11 @@ mod token;
 mod watch;
 
 pub use admin::{
-    Admin, Approval, ApprovalState, AuditEvent, AuditOrder, AuditSearch, AuditTail, Destroy, Job, JobKind,
-    JobState, JobWatch, Kek, KekDestruction, KekUse, NewToken, Root, RootEpoch, RootHealth, RootProvider,
-    RootProviderCheck, RootRecipient, RootVerification, Rotation, ServerStatus, TenantDestruction,
-    TenantRecord, Token, TokenCreated,
+    Admin, Approval, ApprovalState, AuditCheckpoint, AuditEvent, AuditExport, AuditOrder, AuditProof,
+    AuditSearch, AuditTail, Destroy, ExportedKek, Job, JobKind, JobState, JobWatch, Kek, KekDestruction,
+    KekUse, NewToken, Root, RootEpoch, RootHealth, RootProvider, RootProviderCheck, RootRecipient,
+    RootVerification, Rotation, ServerStatus, TenantDestruction, TenantRecord, Token, TokenCreated,
+    WrappingKey,
 };
 pub use answer::{Answer, AuditStamp};
 pub use batch::{Delete, Found, Put, Write, Written};
@@ -69,8 +70,9 @@ pub use session::{Session, SessionHandle, UpdateSession};
 pub use tenant::{CreateSession, Tenant};
 pub use watch::{EntryChange, Watch, WatchStream, WatchUpdate};
 
+pub use crate::crypto::{Secret, WRAPPED_BYTES, WrappedKey, WrappingPublicKey};
 pub use crate::model::{
-    Expect, KekState, MutationExpiry, Owner, Revision, Scope, TenantState, Timestamp, View,
+    Expect, KekOrigin, KekState, MutationExpiry, Owner, Revision, Scope, TenantState, Timestamp, View,
 };
 pub use bytes::Bytes;
 pub use futures_util::stream::BoxStream;

@@ -11,12 +11,12 @@ use tonic::metadata::{Ascii, MetadataValue};
 use zeroize::Zeroizing;
 
 use super::error::ClientError;
-use crate::model::limits::TOKEN_BYTES;
+use crate::model::limits::SIGNED_TOKEN_BYTES;
 
 /// How long the file's metadata is trusted: a replaced token is used at the latest this much later.
 const TRUSTED: Duration = Duration::from_secs(1);
-/// Longest file that is read; a token is far shorter.
-const FILE_BYTES: u64 = 4096;
+/// Longest file that is read: the longest token, and white space around it.
+const FILE_BYTES: u64 = SIGNED_TOKEN_BYTES as u64 + 1024;
 
 /// A token file. The token itself is wiped from memory when it is replaced or dropped, and never printed.
 pub(super) struct TokenFile {
@@ -73,7 +73,10 @@ impl TokenFile {
         }
         let text = Zeroizing::new(tokio::fs::read(&self.path).await.map_err(|error| self.failed(&error))?);
         let token = std::str::from_utf8(&text).map_err(|_| self.not_a_token())?.trim();
-        if token.is_empty() || token.len() > TOKEN_BYTES || !token.bytes().all(|b| b.is_ascii_graphic()) {
+        if token.is_empty()
+            || token.len() > SIGNED_TOKEN_BYTES
+            || !token.bytes().all(|b| b.is_ascii_graphic())
+        {
             return Err(self.not_a_token());
         }
         Ok(Read { token: Zeroizing::new(token.to_owned()), stamp, checked: Instant::now() })
@@ -153,7 +156,7 @@ mod tests {
     #[tokio::test]
     async fn what_is_no_token_is_refused_before_it_is_sent() {
         let file = tempfile::NamedTempFile::new().unwrap();
-        for text in [&b""[..], b"two words", b"\xff\xfe", &[b'a'; 65], &[b'a'; 5000]] {
+        for text in [&b""[..], b"two words", b"\xff\xfe", &[b'a'; 8193], &[b'a'; 9999]] {
             std::fs::write(file.path(), text).unwrap();
             let token = TokenFile::new(file.path().to_owned());
             assert!(matches!(token.header().await, Err(ClientError::TokenFile { .. })));

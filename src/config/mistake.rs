@@ -97,6 +97,21 @@ pub enum Problem {
         /// The words.
         allowed: Vec<&'static str>,
     },
+    /// It needs another field beside it.
+    #[error("needs {field} beside it")]
+    Needs {
+        /// What is needed.
+        field: &'static str,
+    },
+    /// Another section has the same.
+    #[error("stands in another section already")]
+    Twice,
+    /// There are too many sections of this name.
+    #[error("must not stand there more than {max} times")]
+    TooMany {
+        /// The bound.
+        max: usize,
+    },
     /// It is no address with a port.
     #[error("must be an IP address and a port, such as \"127.0.0.1:7443\"")]
     NotAnAddress,

@@ -14,8 +14,15 @@
 //! [tls]
 //! certificate = "server.pem"  # required: the chain, leaf first
 //! key = "server.key"          # required: PKCS#8; or STRONGROOM_TLS_KEY_FILE
-//! client_ca = "clients.pem"   # clients must present a certificate of this authority; none by default
+//! client_ca = "clients.pem"   # the authorities of client certificates; none by default
+//! client_crl = "revoked.pem"  # lists of revoked client certificates; then each must be covered; none by default
 //! allow_tls12 = false
+//!
+//! [client_certificates]       # "off", "optional" or "required"; "off" without tls.client_ca
+//! data = "optional"
+//! admin = "optional"
+//! health = "optional"
+//! trust_domains = []          # whose SPIFFE ids are accepted, such as "example.org"
 //!
 //! [store]
 //! engine = "sled"
@@ -87,9 +94,37 @@
 //! provider = "file"
 //! keyring = "next.key"
 //! ```
+//!
+//! Issuers of signed tokens, as many as there are:
+//!
+//! ```toml
+//! [[jwt]]
+//! issuer = "https://kubernetes.default.svc.cluster.local" # required: exactly as in the tokens
+//! audience = "strongroom"      # required: what tokens for us are for
+//! algorithms = ["RS256"]       # required, at least one: RS256, PS256, ES256, EdDSA
+//! jwks = "jwks.json"           # required: the issuer's public keys
+//! leeway = "30s"               # 0s to 60s, how far clocks may differ
+//! certificate_bound = false    # whether tokens must be bound to the client's certificate (cnf.x5t#S256)
+//! ```
+//!
+//! What they and the workloads with client certificates may do; what stands nowhere is denied. A principal is named by a
+//! trust domain, a namespace in it, and a service account in that:
+//!
+//! ```toml
+//! [[bindings]]
+//! trust_domain = "example.org" # required; or common_name, or issuer
+//! namespace = "shop"           # all by default
+//! service_account = "web"      # all by default
+//! tenants = ["acme"]           # required, or all_tenants = true
+//! scopes = ["read", "write"]   # required, at least one
+//! ```
+//!
+//! by the common name that is the whole subject of a certificate (`common_name = "backup"`), or by `issuer` and, where it is
+//! not for all of them, `subject`, or `namespace` for the service accounts of Kubernetes.
 
 mod environment;
 mod files;
+mod identity;
 mod mistake;
 mod reader;
 mod root;
@@ -99,11 +134,12 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 pub use environment::Environment;
+pub use identity::{ClientCertificates, Clients, JwtIssuer};
 pub use mistake::{ConfigErrors, Mistake, Problem};
 pub use root::{Provider, Root, Transit, TransitAuth};
 pub use units::{ByteSize, parse_byte_size, parse_duration};
 
-use crate::model::{Duration, limits};
+use crate::model::{Binding, Duration, limits};
 use reader::{Document, Section};
 
 /// Largest configuration file: a file of this size is not a configuration.
@@ -116,6 +152,12 @@ pub struct Config {
     pub listen: Listen,
     /// How its ports are secured.
     pub tls: Tls,
+    /// Which listeners ask for client certificates.
+    pub clients: Clients,
+    /// Whose signed tokens are accepted.
+    pub jwt: Vec<JwtIssuer>,
+    /// What their principals may do.
+    pub bindings: Vec<Binding>,
     /// Where rows are kept.
     pub store: Store,
     /// What unwraps the root epoch keys.
@@ -148,6 +190,8 @@ pub struct Tls {
     pub key: PathBuf,
     /// The authorities of client certificates; without it no client certificate is asked for.
     pub client_ca: Option<PathBuf>,
+    /// Lists of revoked client certificates.
+    pub client_crl: Option<PathBuf>,
     /// Whether TLS 1.2 is accepted beside 1.3.
     pub allow_tls12: bool,
 }
@@ -236,9 +280,14 @@ impl Config {
     /// Every mistake that was found, in the order of the text; those without a line come last.
     pub fn parse(text: &str, base: &Path, environment: &Environment) -> Result<Self, Vec<Mistake>> {
         let document = Document::parse(text)?;
+        let listen = read_listen(&document);
+        let tls = read_tls(&document, base, environment);
         let config = Self {
-            listen: read_listen(&document),
-            tls: read_tls(&document, base, environment),
+            listen,
+            clients: identity::read_clients(&document, tls.client_ca.is_some()),
+            tls,
+            jwt: identity::read_issuers(&document, base),
+            bindings: identity::read_bindings(&document),
             store: read_store(&document, base),
             root: root::read(&document, base, environment),
             limits: read_limits(&document),
@@ -256,6 +305,10 @@ impl Config {
         mistakes.extend(files::check_secret("tls.key", &self.tls.key, files::PRIVATE_KEY));
         mistakes
             .extend(self.tls.client_ca.iter().filter_map(|path| files::check_public("tls.client_ca", path)));
+        mistakes.extend(
+            self.tls.client_crl.iter().filter_map(|path| files::check_public("tls.client_crl", path)),
+        );
+        mistakes.extend(self.jwt.iter().filter_map(JwtIssuer::check_files));
         mistakes.extend(files::check_directory("store.path", &self.store.path));
         mistakes.extend(self.root.check_files());
         mistakes
@@ -271,8 +324,12 @@ impl Config {
                 certificate: keys.join("server.pem"),
                 key: keys.join("server.key"),
                 client_ca: None,
+                client_crl: None,
                 allow_tls12: false,
             },
+            clients: Clients::default(),
+            jwt: Vec::new(),
+            bindings: Vec::new(),
             store: Store {
                 engine: EngineKind::Sled,
                 path: dir.join("data"),
@@ -358,10 +415,16 @@ fn collide(one: SocketAddr, other: SocketAddr) -> bool {
 
 fn read_tls(document: &Document<'_>, base: &Path, environment: &Environment) -> Tls {
     let section = document.section("tls");
+    let client_ca = section.path("client_ca", base);
+    let client_crl = section.path("client_crl", base);
+    if client_crl.is_some() && client_ca.is_none() {
+        section.mistake("client_crl", Problem::Needs { field: "tls.client_ca" });
+    }
     Tls {
         certificate: section.required_path("certificate", base),
         key: environment_or_file(&section, "key", base, environment.tls_key()),
-        client_ca: section.path("client_ca", base),
+        client_ca,
+        client_crl,
         allow_tls12: section.boolean("allow_tls12", false),
     }
 }
@@ -481,6 +544,7 @@ mod tests {
         let (base, environment) = (Path::new(""), Environment::default());
         read_listen(&document);
         read_tls(&document, base, &environment);
+        identity::read_clients(&document, true);
         read_store(&document, base);
         root::read(&document, base, &environment);
         read_limits(&document);
@@ -504,7 +568,8 @@ mod tests {
     #[test]
     fn the_documented_file_is_accepted_and_shows_every_default() {
         let text = documented();
-        let config = parse(&text.replace("client_ca", "# client_ca")).unwrap();
+        let bare = text.replace("\nclient_c", "\n# client_c").replace("\"optional\"", "\"off\"");
+        let config = parse(&bare).unwrap();
         assert_eq!(config, Config { root: config.root.clone(), ..parse(SMALLEST).unwrap() });
         assert_eq!(
             parse(&text).unwrap().tls.client_ca.as_deref(),
@@ -513,14 +578,14 @@ mod tests {
     }
 
     #[test]
-    fn there_are_at_most_twenty_five_fields_and_nine_more_for_an_engine_and_all_are_documented() {
-        let [whole, kms, transit, kubernetes, next] = examples().try_into().unwrap();
+    fn there_are_at_most_thirty_fields_and_nine_more_for_an_engine_and_all_are_documented() {
+        let [whole, kms, transit, kubernetes, next, _jwt, _bindings] = examples().try_into().unwrap();
         let transit = documented_with(&transit);
         let (before, rest) = transit.split_once("auth = \"token\"").unwrap();
         let (_, after) = rest.split_once("token = \"bao.token\"").unwrap();
         let kubernetes = format!("{before}auth = \"kubernetes\"\n{kubernetes}\n#{after}");
         for (text, most) in
-            [(whole, 25), (documented_with(&kms), 25), (transit.clone(), 34), (kubernetes, 34)]
+            [(whole, 30), (documented_with(&kms), 30), (transit.clone(), 39), (kubernetes, 39)]
         {
             assert!(parse(&text).is_ok(), "{:?}", parse(&text));
             let shown = text.lines().filter(|line| !line.starts_with('#') && line.contains(" = ")).count();

@@ -58,6 +58,29 @@ impl<'t> Document<'t> {
         Section { document: self, name, table }
     }
 
+    /// The sections of that name, `[[name]]`, of which there may be up to `max` and may be none.
+    pub(super) fn sections(&self, name: &'static str, max: usize) -> Vec<Section<'_>> {
+        self.known.borrow_mut().insert(name, Vec::new());
+        let Some(value) = self.table.get(name) else { return Vec::new() };
+        let tables =
+            value.get_ref().as_array().map(|array| array.iter().map(|item| item.get_ref().as_table()));
+        let tables: Option<Vec<_>> = tables.and_then(Iterator::collect);
+        match tables {
+            Some(tables) if tables.len() <= max => {
+                tables.into_iter().map(|table| Section { document: self, name, table: Some(table) }).collect()
+            }
+            Some(_) => {
+                self.push(Some(value), name.to_owned(), Problem::TooMany { max });
+                Vec::new()
+            }
+            None => {
+                let problem = Problem::Type { expected: "sections, each begun with its name in [[ ]]" };
+                self.push(Some(value), name.to_owned(), problem);
+                Vec::new()
+            }
+        }
+    }
+
     /// Gives `read` out if nothing was wrong.
     pub(super) fn finish<T>(self, read: T) -> Result<T, Vec<Mistake>> {
         self.find_unknown();
@@ -87,7 +110,9 @@ impl<'t> Document<'t> {
                 self.push(Some(section), shorten(section.get_ref()), problem);
                 continue;
             };
-            let fields = value.get_ref().as_table().into_iter().flatten().map(|(field, _)| field);
+            let items = value.get_ref().as_array().into_iter().flat_map(|array| array.iter());
+            let tables = items.filter_map(|item| item.get_ref().as_table()).chain(value.get_ref().as_table());
+            let fields = tables.flat_map(|table| table.iter()).map(|(field, _)| field);
             for field in fields.filter(|field| !names.contains(&field.get_ref().as_ref())) {
                 let name = format!("{}.{}", section.get_ref(), shorten(field.get_ref()));
                 self.push(Some(field), name, Problem::Unknown { known: names.clone() });
@@ -210,6 +235,53 @@ impl<'d> Section<'d> {
         self.read(name, |value| segments(value, usize::MAX))
     }
 
+    /// A text that `is_right` accepts.
+    pub(super) fn text(
+        &self,
+        name: &'static str,
+        expected: &'static str,
+        is_right: impl Fn(&str) -> bool,
+    ) -> Option<String> {
+        self.read(name, |value| right_text(value, expected, &is_right))
+    }
+
+    /// Such a text, which must be there.
+    pub(super) fn required_text(
+        &self,
+        name: &'static str,
+        expected: &'static str,
+        is_right: impl Fn(&str) -> bool,
+    ) -> String {
+        self.require(name);
+        self.text(name, expected, is_right).unwrap_or_default()
+    }
+
+    /// A list of such texts.
+    pub(super) fn texts(
+        &self,
+        name: &'static str,
+        expected: &'static str,
+        is_right: impl Fn(&str) -> bool,
+    ) -> Option<Vec<String>> {
+        self.read(name, |value| {
+            let array = value.as_array().ok_or(Problem::Type { expected })?;
+            array.iter().map(|item| right_text(item.get_ref(), expected, &is_right)).collect()
+        })
+    }
+
+    /// A list of at least one of a few words, which must be there.
+    pub(super) fn required_words<T: Copy>(&self, name: &'static str, words: &[(&'static str, T)]) -> Vec<T> {
+        self.require(name);
+        let wrong = || Problem::NotAmong { allowed: words.iter().map(|(word, _)| *word).collect() };
+        let meaning =
+            |text: Option<&str>| words.iter().find(|(word, _)| text == Some(word)).map(|(_, of)| *of);
+        self.read(name, |value| {
+            let array = value.as_array().filter(|array| !array.is_empty()).ok_or_else(wrong)?;
+            array.iter().map(|item| meaning(item.get_ref().as_str()).ok_or_else(wrong)).collect()
+        })
+        .unwrap_or_default()
+    }
+
     /// A path, relative to `base` if it is not absolute.
     pub(super) fn path(&self, name: &'static str, base: &Path) -> Option<PathBuf> {
         self.read(name, |value| path(value, base))
@@ -263,6 +335,15 @@ fn path(value: &DeValue<'_>, base: &Path) -> Result<PathBuf, Problem> {
         return Err(Problem::Type { expected: "the path of a file, not empty" });
     }
     Ok(base.join(text))
+}
+
+fn right_text(
+    value: &DeValue<'_>,
+    expected: &'static str,
+    is_right: &impl Fn(&str) -> bool,
+) -> Result<String, Problem> {
+    let text = value.as_str().filter(|text| is_right(text)).ok_or(Problem::Type { expected })?;
+    Ok(text.to_owned())
 }
 
 fn is_https(text: &str) -> bool {

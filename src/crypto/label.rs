@@ -17,10 +17,15 @@ pub(super) const REK_COMMITMENT: &str = "strongroom rek commitment/1";
 pub(super) const RECIPIENT: &str = "strongroom recovery recipient/1";
 /// The seed of a key that signs for a store.
 pub(super) const SIGNING: &str = "strongroom signing key/1";
+/// Begins what is said beside key material that is wrapped for the store.
+pub(super) const KEY_IMPORT: &str = "strongroom key import/1";
+/// Begins what is said beside key material that is wrapped for somebody outside.
+pub(super) const KEY_EXPORT: &str = "strongroom key export/1";
 
 /// All of them, for the test that holds them apart.
 #[cfg(test)]
-pub(super) const ALL: [&str; 7] = [RECORD, BLIND, PSEUDONYM, EVENT_ID, REK_COMMITMENT, RECIPIENT, SIGNING];
+pub(super) const ALL: [&str; 9] =
+    [RECORD, BLIND, PSEUDONYM, EVENT_ID, REK_COMMITMENT, RECIPIENT, SIGNING, KEY_IMPORT, KEY_EXPORT];
 
 #[cfg(test)]
 mod tests {

@@ -20,7 +20,7 @@ use super::secret::{ControlKey, WrappableKey as _};
 use crate::model::StoreId;
 
 /// The algorithm Ed25519 in a key's hash and text.
-const ED25519: u8 = 1;
+pub(super) const NOTE_ED25519: u8 = 1;
 
 /// A key that signs for a store, under the server's control key.
 pub struct NoteSigner {
@@ -52,6 +52,12 @@ impl NoteSigner {
         Ok(Self { name, pair: Box::new(pair) })
     }
 
+    /// The same key under another name. Whoever has the verifier key of one name takes nothing that is signed under another.
+    #[must_use]
+    pub fn under(self, name: String) -> Self {
+        Self { name, ..self }
+    }
+
     /// Signs a text. Line ends are added if there is none at its end.
     #[must_use]
     pub fn sign(&self, text: &str) -> String {
@@ -65,17 +71,22 @@ impl NoteSigner {
     /// The key with which everyone can verify.
     #[must_use]
     pub fn verifier(&self) -> String {
-        let public = [&[ED25519], self.pair.public_key().as_ref()].concat();
+        let public = [&[NOTE_ED25519], self.pair.public_key().as_ref()].concat();
         format!("{}+{}+{}", self.name, HEXLOWER.encode(&self.key_hash()), BASE64.encode(&public))
     }
 
     fn key_hash(&self) -> [u8; 4] {
-        let mut hash = Context::new(&SHA256);
-        hash.update(self.name.as_bytes());
-        hash.update(&[b'\n', ED25519]);
-        hash.update(self.pair.public_key().as_ref());
-        hash.finish().as_ref().first_chunk().copied().unwrap_or_default()
+        key_hash(&self.name, self.pair.public_key().as_ref())
     }
+}
+
+/// By what a key is recognised in a note.
+pub(super) fn key_hash(name: &str, public: &[u8]) -> [u8; 4] {
+    let mut hash = Context::new(&SHA256);
+    hash.update(name.as_bytes());
+    hash.update(&[b'\n', NOTE_ED25519]);
+    hash.update(public);
+    hash.finish().as_ref().first_chunk().copied().unwrap_or_default()
 }
 
 #[cfg(test)]

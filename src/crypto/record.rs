@@ -101,6 +101,8 @@ pub enum Kind {
     TokenName = 31,
     /// What there is to know of a job.
     Job = 32,
+    /// The private key for which key material is wrapped that is to be imported.
+    WrappingKey = 33,
     /// What was asked for and needs the approval of a second person.
     Approval = 36,
     /// When the root epochs began and ended, and for whom they were wrapped.

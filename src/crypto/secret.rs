@@ -7,6 +7,7 @@
 use std::fmt;
 
 use ring::hmac;
+use subtle::ConstantTimeEq as _;
 use zeroize::Zeroizing;
 
 use super::record::OpenError;
@@ -40,6 +41,20 @@ impl Secret {
         let mut secret = Box::new(Zeroizing::new([0; KEY_BYTES]));
         secret.copy_from_slice(bytes);
         Ok(Self(secret))
+    }
+
+    /// Whether all bytes are the same, which no key from a source of randomness is.
+    #[must_use]
+    pub fn repeats_one_byte(&self) -> bool {
+        let [first, rest @ ..] = &**self.0;
+        // Without an early end: how long this takes says nothing about where they differ.
+        rest.iter().fold(0, |differing, byte| differing | (first ^ byte)) == 0
+    }
+
+    /// Whether both are the same bytes, in constant time.
+    #[must_use]
+    pub fn equals(&self, other: &Self) -> bool {
+        self.expose().ct_eq(other.expose()).into()
     }
 
     /// The bytes themselves.

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use super::provider::{ProviderError, ProviderKind};
-use crate::crypto::{OpenError, RecipientError, SealError};
+use crate::crypto::{OpenError, RecipientError, SealError, WrapError};
 use crate::env::EntropyError;
 use crate::model::{KekState, KekVersion, TenantState};
 use crate::store::{EngineError, RowError};
@@ -102,6 +102,21 @@ pub enum KeyringError {
         /// The bound.
         max: usize,
     },
+    /// What should be imported was not wrapped for this wrapping key, or altered on its way.
+    #[error("the key material was not wrapped for this wrapping key")]
+    ForeignMaterial,
+    /// What should be imported is no key: all of its bytes are the same.
+    #[error("all bytes of the key material are the same")]
+    WeakMaterial,
+    /// What should be imported is a version of the tenant's key already.
+    #[error("the key material is a version of the tenant's key already")]
+    KnownMaterial,
+    /// The tenant was not created exportable.
+    #[error("the tenant's keys are not exportable")]
+    NotExportable,
+    /// Nothing can be wrapped for the public key that an export is for.
+    #[error("the recipient's public key is not usable")]
+    Recipient,
     /// An older epoch of the root key is still being rewrapped.
     #[error("an older epoch of the root key is still in use")]
     Rolling,
@@ -170,6 +185,16 @@ impl From<SealError> for KeyringError {
         match error {
             SealError::Entropy(error) => Self::Entropy(error),
             SealError::TooLarge | SealError::Refused => Self::Seal(error),
+        }
+    }
+}
+
+impl From<WrapError> for KeyringError {
+    fn from(error: WrapError) -> Self {
+        match error {
+            WrapError::LowOrder => Self::Recipient,
+            WrapError::Entropy(error) => Self::Entropy(error),
+            WrapError::Refused => Self::Seal(SealError::Refused),
         }
     }
 }

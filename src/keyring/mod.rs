@@ -21,6 +21,7 @@
 //! | `M ‖ "root/" ‖ epoch (u32) ‖ number (u8, 1 to 16) ‖ plain` | 1 | REK |
 //! | `M ‖ "system"` | 1 | description, control, index, audit, pseudonym key |
 //! | `T ‖ tenant id (16)` | counts changes | description, control, index, audit, pseudonym key, KEK versions ascending |
+//! | `W ‖ tenant id (16) ‖ id (16)` | 1 | wrapping key |
 //! | a session's row | of the session | …, body DEK, sensitive DEK: the caller says where |
 //!
 //! The first five are made in one batch that expects `format` to be absent. A store with rows but without one of them is
@@ -47,19 +48,24 @@
 //!
 //! **Description.** Sealed under the row's control key: kind `Tenant`, key id = tenant id, revision = the row's, place as
 //! above. Payload: a version (u8), then in postcard's encoding, for the system row (version 1): created ms (u64), audit epoch
-//! (u32), pseudonym version (u32); for a tenant (version 3): name, incarnation (u32), state (u8: active 1, suspended 2,
+//! (u32), pseudonym version (u32); for a tenant (version 4): name, incarnation (u32), state (u8: active 1, suspended 2,
 //! destroy-scheduled 3, destroyed 4),
 //! created ms (u64), state changed ms (u64), KEK id (12 bytes), list of {version (u32), state (u8: pending 1, primary 2,
 //! enabled 3, disabled 4, destroy-scheduled 5, destroyed 6), created ms (u64), changed ms (u64), destroy ms (u64; 0 unless
 //! scheduled)}, audit epoch (u32), pseudonym version (u32), rotation every ms, next ms (u64; 0 and 0 for none), destroy
-//! ms (u64; of the tenant, in the states 3 and 4; 0 otherwise). Version 2 lacks the last of these, version 1 also the versions'
-//! destroy ms and the rotation; both are still read. The list ascends and has one KEK record for each version that is not
-//! destroyed. Exactly one is primary; of a destroyed tenant, all are destroyed.
+//! ms (u64; of the tenant, in the states 3 and 4; 0 otherwise), exportable (bool), list of imported versions (u32), list of
+//! {version (u32), first exported ms (u64)}. Version 3 lacks what begins with exportable, version 2 also the tenant's destroy
+//! ms, version 1 also the versions' destroy ms and the rotation; all are still read. The list ascends and has one KEK record
+//! for each version that is not destroyed. Exactly one is primary; of a destroyed tenant, all are destroyed.
 //!
 //! **Session keys.** Header: `WrappedBodyDek` or `WrappedSensitiveDek`; key id = `KEK id (12) ‖ version (u32)`; revision 1.
 //! Place: tenant, session and key of the session's row. Plaintext: `id (16) ‖ key (32)`: entries name that id, which stays
 //! when the key is wrapped anew.
+//!
+//! **Wrapping keys.** Sealed under the tenant's control key: kind `WrappingKey`, key id = tenant id, revision 1; place: the
+//! tenant, key = id. Plaintext: `expires ms (u64) ‖ X25519 private key (32)`.
 
+mod custody;
 mod epochs;
 mod error;
 mod history;
@@ -80,6 +86,7 @@ mod wrap;
 use std::fmt;
 use std::sync::{Arc, PoisonError, RwLock};
 
+pub use custody::{Exported, WrappingKey};
 pub use epochs::{AdoptedRoot, NewRecipient, RootChange, StoredEpochs};
 pub use error::{KeyFileProblem, KeyringError};
 pub use history::{RootEpoch, RootRecipient};
@@ -98,7 +105,9 @@ use crate::crypto::{
     AuditKey, ControlKey, IndexKey, Kek, PseudonymKey, RecoveryPrivateKey, RecoveryPublicKey, Sealed,
 };
 use crate::env::Entropy;
-use crate::model::{Duration, KekVersion, StoreId, TenantId, TenantName, TenantRef, Timestamp, limits};
+use crate::model::{
+    Duration, KekOrigin, KekVersion, StoreId, TenantId, TenantName, TenantRef, Timestamp, limits,
+};
 use crate::store::{Key, Row, StorageEngine};
 use memo::Memo;
 use meta::{OpenedMeta, StoredMeta};
@@ -262,6 +271,12 @@ impl Keyring {
         Self { store, root, system, tenants, sessions, entropy }
     }
 
+    /// The same with room for the opened keys of so many sessions, instead of [`OPENED_SESSIONS`](limits::OPENED_SESSIONS).
+    #[must_use]
+    pub fn keeping(self, sessions: usize) -> Self {
+        Self { sessions: Memo::new(sessions), ..self }
+    }
+
     fn root(&self) -> Arc<RootState> {
         Arc::clone(&self.root.read().unwrap_or_else(PoisonError::into_inner))
     }
@@ -300,9 +315,18 @@ impl Keyring {
         name: &TenantName,
         now: Timestamp,
     ) -> Result<(Key, Row, Arc<Tenant>), KeyringError> {
+        self.make_tenant(name, false, now)
+    }
+
+    fn make_tenant(
+        &self,
+        name: &TenantName,
+        exportable: bool,
+        now: Timestamp,
+    ) -> Result<(Key, Row, Arc<Tenant>), KeyringError> {
         let id = TenantId(meta::random_uuid(self.entropy.as_ref())?);
         let tenant = TenantRef { id, incarnation: 1 };
-        let tenant = Tenant::generate(tenant, name.clone(), now, self.entropy.as_ref())?;
+        let tenant = Tenant::generate(tenant, name.clone(), exportable, now, self.entropy.as_ref())?;
         let row = self.seal_tenant(&tenant)?;
         Ok((tenant.row_key().clone(), row, Arc::new(tenant)))
     }
@@ -339,14 +363,7 @@ impl Keyring {
         promote: bool,
         now: Timestamp,
     ) -> Result<(Row, KekVersion), KeyringError> {
-        let mut next = tenant.next();
-        let version = next.add_version(Kek::generate(self.entropy.as_ref())?, now)?;
-        if promote {
-            next.change_version(version, KekChange::Promote, now)?;
-            let rotation = next.description.rotation;
-            next.description.rotation = rotation.map(|rotation| Rotation::after(rotation.every, now));
-        }
-        Ok((self.seal_tenant(&next)?, version))
+        self.add_version(tenant, Kek::generate(self.entropy.as_ref())?, KekOrigin::Generated, promote, now)
     }
 
     /// Has versions made by themselves, or not: the row to store, one revision further.

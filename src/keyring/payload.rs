@@ -10,15 +10,18 @@ use super::KeyringError;
 use super::tenant::Description;
 use super::version::{KekVersionState, Rotation};
 use crate::crypto::SealError;
-use crate::model::{Duration, KekState, KekVersion, TenantName, TenantRef, TenantState, Timestamp};
+use crate::model::{
+    Duration, KekOrigin, KekState, KekVersion, TenantName, TenantRef, TenantState, Timestamp,
+};
 
 /// The version of the system row's payload.
 const SYSTEM: u8 = 1;
-/// The versions of a tenant's payload: the first has no destruction times of keys, the second none of the tenant. What is
-/// written is the third.
+/// The versions of a tenant's payload: the first has no destruction times of keys, the second none of the tenant, the third says
+/// nothing about custody. What is written is the fourth.
 const TENANT_V1: u8 = 1;
 const TENANT_V2: u8 = 2;
 const TENANT_V3: u8 = 3;
+const TENANT_V4: u8 = 4;
 
 /// `V` is a version of the key as the payload's version writes it.
 #[derive(Serialize, Deserialize)]
@@ -39,6 +42,16 @@ struct StoredTenant<'a, V> {
 struct RotationV2 {
     every_ms: u64,
     next_ms: u64,
+}
+
+/// What the fourth version has behind the rest: what may leave the store, and which keys somebody else has, or may have.
+#[derive(Default, Serialize, Deserialize)]
+struct CustodyV4 {
+    exportable: bool,
+    /// Versions that were imported.
+    imported: Vec<u32>,
+    /// Versions that were exported, and when that first happened, in milliseconds.
+    exported: Vec<(u32, u64)>,
 }
 
 #[derive(Deserialize)]
@@ -87,7 +100,8 @@ pub(super) fn encode_tenant(description: &Description) -> Result<Zeroizing<Vec<u
         pseudonym_version: description.pseudonym_version,
     };
     let destroy_ms = description.destroy_at.map_or(0, Timestamp::as_millis);
-    encode(TENANT_V3, &(stored, RotationV2::from(description.rotation), destroy_ms))
+    let custody = CustodyV4::from(description);
+    encode(TENANT_V4, &(stored, RotationV2::from(description.rotation), destroy_ms, custody))
 }
 
 /// Opens a tenant's description; anything that no version of this program would write is refused.
@@ -100,9 +114,13 @@ pub(super) fn decode_tenant(tenant: TenantRef, payload: &[u8]) -> Result<Descrip
             let (stored, rotation) = decode(TENANT_V2, payload)?;
             check_tenant::<VersionV2>(tenant, stored, rotation, 0)
         }
-        _ => {
+        Some(&TENANT_V3) => {
             let (stored, rotation, destroy_ms) = decode(TENANT_V3, payload)?;
             check_tenant::<VersionV2>(tenant, stored, rotation, destroy_ms)
+        }
+        _ => {
+            let (stored, rotation, destroy_ms, custody): (_, _, _, CustodyV4) = decode(TENANT_V4, payload)?;
+            custody.apply(check_tenant::<VersionV2>(tenant, stored, rotation, destroy_ms)?)
         }
     }
 }
@@ -129,6 +147,7 @@ fn check_tenant<V: Into<VersionV2>>(
         pseudonym_version: stored.pseudonym_version,
         rotation: rotation.check(),
         destroy_at: (destroy_ms != 0).then(|| Timestamp::from_millis(destroy_ms)),
+        exportable: false,
     };
     let ends = matches!(state, TenantState::DestroyScheduled | TenantState::Destroyed);
     let genuine = stored.incarnation == tenant.incarnation && ends == description.destroy_at.is_some();
@@ -187,6 +206,35 @@ impl RotationV2 {
     }
 }
 
+impl From<&Description> for CustodyV4 {
+    fn from(of: &Description) -> Self {
+        let imported = of.versions.iter().filter(|of| of.origin == KekOrigin::Imported);
+        let exported = of.versions.iter().filter_map(|of| Some((of.version.0, of.exported?.as_millis())));
+        Self {
+            exportable: of.exportable,
+            imported: imported.map(|of| of.version.0).collect(),
+            exported: exported.collect(),
+        }
+    }
+}
+
+impl CustodyV4 {
+    /// Says it in the description; a version that is not listed there, or named twice, is damage.
+    fn apply(self, mut description: Description) -> Result<Description, KeyringError> {
+        description.exportable = self.exportable;
+        for version in &self.imported {
+            listed(&mut description, *version)?.origin = KekOrigin::Imported;
+        }
+        for (version, at) in &self.exported {
+            listed(&mut description, *version)?.exported = Some(Timestamp::from_millis(*at));
+        }
+        // What is written is in one form only.
+        let is_canonical = self.imported.is_sorted_by(|one, next| one < next)
+            && self.exported.is_sorted_by(|(one, _), (next, _)| one < next);
+        if is_canonical { Ok(description) } else { Err(KeyringError::Integrity) }
+    }
+}
+
 impl From<VersionV1> for VersionV2 {
     fn from(of: VersionV1) -> Self {
         let VersionV1 { version, state, created_ms, changed_ms } = of;
@@ -217,8 +265,16 @@ impl VersionV2 {
             created: Timestamp::from_millis(self.created_ms),
             changed: Timestamp::from_millis(self.changed_ms),
             destroy_at,
+            origin: KekOrigin::Generated,
+            exported: None,
         })
     }
+}
+
+fn listed(description: &mut Description, version: u32) -> Result<&mut KekVersionState, KeyringError> {
+    let versions = &mut description.versions;
+    let at = versions.binary_search_by_key(&version, |of| of.version.0);
+    at.ok().and_then(|at| versions.get_mut(at)).ok_or(KeyringError::Integrity)
 }
 
 /// The one primary among versions that ascend. A destroyed tenant has none, nor any other version that is not destroyed.
@@ -276,5 +332,90 @@ const fn kek_state(number: u8) -> Option<KekState> {
         5 => Some(KekState::DestroyScheduled),
         6 => Some(KekState::Destroyed),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::TenantId;
+
+    const TENANT: TenantRef = TenantRef { id: TenantId([1; 16]), incarnation: 1 };
+    const NOW: Timestamp = Timestamp::from_millis(1_790_000_000_000);
+
+    /// A tenant with three versions: the first was generated and exported, the second imported.
+    fn description() -> Description {
+        let version = |number, state, origin| KekVersionState::new(KekVersion(number), state, origin, NOW);
+        let mut first = version(1, KekState::Enabled, KekOrigin::Generated);
+        first.exported = Some(NOW);
+        let second = version(2, KekState::Primary, KekOrigin::Imported);
+        let third = version(3, KekState::Pending, KekOrigin::Generated);
+        Description {
+            tenant: TENANT,
+            name: TenantName::new("demo").unwrap(),
+            state: TenantState::Active,
+            created: NOW,
+            changed: NOW,
+            kek_id: [2; 12],
+            primary: Some(KekVersion(2)),
+            versions: vec![first, second, third],
+            audit_epoch: 1,
+            pseudonym_version: 1,
+            rotation: None,
+            destroy_at: None,
+            exportable: true,
+        }
+    }
+
+    /// The payload with other words about custody.
+    fn with(custody: &CustodyV4) -> Result<Description, KeyringError> {
+        let whole = encode_tenant(&description()).unwrap();
+        let known = postcard::to_allocvec(&CustodyV4::from(&description())).unwrap();
+        let mut bytes = whole[..whole.len() - known.len()].to_vec();
+        bytes.extend(postcard::to_allocvec(custody).unwrap());
+        decode_tenant(TENANT, &bytes)
+    }
+
+    #[test]
+    fn origins_and_exports_come_back() {
+        let payload = encode_tenant(&description()).unwrap();
+        assert_eq!(decode_tenant(TENANT, &payload).unwrap(), description());
+    }
+
+    #[test]
+    fn earlier_versions_are_still_read_and_let_nothing_out() {
+        let whole = encode_tenant(&description()).unwrap();
+        let custody = postcard::to_allocvec(&CustodyV4::from(&description())).unwrap();
+        // The third ends before what is said about custody, the second before the tenant's destruction: a zero byte.
+        for (version, missing) in [(TENANT_V3, custody.len()), (TENANT_V2, custody.len() + 1)] {
+            let mut earlier = whole[..whole.len() - missing].to_vec();
+            earlier[0] = version;
+            let read = decode_tenant(TENANT, &earlier).unwrap();
+            assert!(!read.exportable);
+            let plain = |of: &KekVersionState| of.origin == KekOrigin::Generated && of.exported.is_none();
+            assert!(read.versions.len() == 3 && read.versions.iter().all(plain));
+        }
+    }
+
+    #[test]
+    fn custody_of_versions_that_are_not_listed_or_named_twice_is_damage() {
+        let custody = |imported: &[u32], exported: &[(u32, u64)]| CustodyV4 {
+            exportable: true,
+            imported: imported.to_vec(),
+            exported: exported.to_vec(),
+        };
+        assert!(with(&custody(&[1, 3], &[(2, 5), (3, 5)])).is_ok());
+        let wrong = [
+            custody(&[4], &[]),
+            custody(&[0], &[]),
+            custody(&[2, 1], &[]),
+            custody(&[1, 1], &[]),
+            custody(&[], &[(4, 5)]),
+            custody(&[], &[(2, 5), (1, 5)]),
+            custody(&[], &[(1, 5), (1, 6)]),
+        ];
+        for custody in wrong {
+            assert!(matches!(with(&custody), Err(KeyringError::Integrity)));
+        }
     }
 }

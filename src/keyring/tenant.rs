@@ -10,7 +10,9 @@ use super::version::{KekVersionState, Rotation};
 use super::wrap::{KeySet, RootKey, Slot};
 use crate::crypto::{AuditKey, ControlKey, IndexKey, Kek, KeyId, Kind, PseudonymKey, Sealed};
 use crate::env::Entropy;
-use crate::model::{KekState, KekVersion, Revision, StoreId, TenantName, TenantRef, TenantState, Timestamp};
+use crate::model::{
+    KekOrigin, KekState, KekVersion, Revision, StoreId, TenantName, TenantRef, TenantState, Timestamp,
+};
 use crate::store::{Key, Row, RowError, keys};
 
 /// A tenant's row, opened.
@@ -40,6 +42,7 @@ pub(super) struct Description {
     pub(super) rotation: Option<Rotation>,
     /// When it will be destroyed, while that is scheduled, or was.
     pub(super) destroy_at: Option<Timestamp>,
+    pub(super) exportable: bool,
 }
 
 impl Tenant {
@@ -103,6 +106,12 @@ impl Tenant {
         self.description.rotation
     }
 
+    /// Whether versions of its key may leave the store, wrapped for somebody. Said when it was made, for ever.
+    #[must_use]
+    pub fn exportable(&self) -> bool {
+        self.description.exportable
+    }
+
     /// The key that blinds the tenant's names.
     #[must_use]
     pub fn index(&self) -> &IndexKey {
@@ -151,6 +160,7 @@ impl Tenant {
     pub(super) fn generate(
         tenant: TenantRef,
         name: TenantName,
+        exportable: bool,
         now: Timestamp,
         entropy: &dyn Entropy,
     ) -> Result<Self, KeyringError> {
@@ -168,11 +178,12 @@ impl Tenant {
                 changed: now,
                 kek_id,
                 primary: Some(first),
-                versions: vec![KekVersionState::new(first, KekState::Primary, now)],
+                versions: vec![KekVersionState::new(first, KekState::Primary, KekOrigin::Generated, now)],
                 audit_epoch: 1,
                 pseudonym_version: 1,
                 rotation: None,
                 destroy_at: None,
+                exportable,
             },
             keys: KeySet::generate(entropy)?,
             keks: vec![(first, Arc::new(Kek::generate(entropy)?))],

@@ -10,7 +10,7 @@ use zeroize::Zeroizing;
 use super::*;
 use crate::crypto::{Blinded, RecipientError, Rek, WrappableKey as _, recovery};
 use crate::env::{EntropyError, SystemEntropy};
-use crate::model::{KekState, Revision, TenantState};
+use crate::model::{KekOrigin, KekState, Revision, TenantState};
 use crate::store::{Batch, CommitOutcome, EngineError, EngineStats, ScanPage, ScanRange, Table, keys};
 
 const NOW: Timestamp = Timestamp::from_millis(1_790_000_000_000);
@@ -144,7 +144,7 @@ fn session_row(tenant: &Tenant, number: u8) -> Key {
 
 /// Adds a version and makes it the primary.
 fn add_primary(tenant: &mut Tenant) -> Result<(), KeyringError> {
-    let version = tenant.add_version(Kek::generate(&SystemEntropy::new())?, NOW)?;
+    let version = tenant.add_version(Kek::generate(&SystemEntropy::new())?, KekOrigin::Generated, NOW)?;
     tenant.change_version(version, KekChange::Promote, NOW)
 }
 

@@ -11,9 +11,10 @@
 use std::sync::Arc;
 
 use super::tenant::Tenant;
-use super::{KeyringError, MAX_KEK_VERSIONS, MAX_LISTED_VERSIONS};
+use super::{Keyring, KeyringError, MAX_KEK_VERSIONS, MAX_LISTED_VERSIONS};
 use crate::crypto::{Kek, SealError};
-use crate::model::{Duration, KekState, KekVersion, Timestamp};
+use crate::model::{Duration, KekOrigin, KekState, KekVersion, Timestamp};
+use crate::store::Row;
 
 /// A version of a tenant's key-encryption key, and what may be done with it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,11 +29,15 @@ pub struct KekVersionState {
     pub changed: Timestamp,
     /// When it will be destroyed, while that is scheduled.
     pub destroy_at: Option<Timestamp>,
+    /// Where it came from.
+    pub origin: KekOrigin,
+    /// When it was first exported: from then on there is a copy outside.
+    pub exported: Option<Timestamp>,
 }
 
 impl KekVersionState {
-    pub(super) fn new(version: KekVersion, state: KekState, now: Timestamp) -> Self {
-        Self { version, state, created: now, changed: now, destroy_at: None }
+    pub(super) fn new(version: KekVersion, state: KekState, origin: KekOrigin, now: Timestamp) -> Self {
+        Self { version, state, created: now, changed: now, destroy_at: None, origin, exported: None }
     }
 
     pub(super) fn enter(&mut self, state: KekState, destroy_at: Option<Timestamp>, now: Timestamp) {
@@ -93,9 +98,35 @@ impl KekChange {
     }
 }
 
+impl Keyring {
+    /// Adds a version, pending or as the primary: the row to store, one revision further, and the version.
+    pub(super) fn add_version(
+        &self,
+        tenant: &Tenant,
+        kek: Kek,
+        origin: KekOrigin,
+        promote: bool,
+        now: Timestamp,
+    ) -> Result<(Row, KekVersion), KeyringError> {
+        let mut next = tenant.next();
+        let version = next.add_version(kek, origin, now)?;
+        if promote {
+            next.change_version(version, KekChange::Promote, now)?;
+            let rotation = next.description.rotation;
+            next.description.rotation = rotation.map(|rotation| Rotation::after(rotation.every, now));
+        }
+        Ok((self.seal_tenant(&next)?, version))
+    }
+}
+
 impl Tenant {
     /// Adds a version that is pending.
-    pub(super) fn add_version(&mut self, kek: Kek, now: Timestamp) -> Result<KekVersion, KeyringError> {
+    pub(super) fn add_version(
+        &mut self,
+        kek: Kek,
+        origin: KekOrigin,
+        now: Timestamp,
+    ) -> Result<KekVersion, KeyringError> {
         let versions = &mut self.description.versions;
         if self.keks.len() >= MAX_KEK_VERSIONS || versions.len() >= MAX_LISTED_VERSIONS {
             return Err(KeyringError::TooManyVersions {
@@ -105,7 +136,7 @@ impl Tenant {
         }
         let last = versions.last().map_or(0, |of| of.version.0);
         let version = KekVersion(last.checked_add(1).ok_or(KeyringError::Seal(SealError::TooLarge))?);
-        versions.push(KekVersionState::new(version, KekState::Pending, now));
+        versions.push(KekVersionState::new(version, KekState::Pending, origin, now));
         self.keks.push((version, Arc::new(kek)));
         Ok(version)
     }

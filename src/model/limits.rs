@@ -87,6 +87,10 @@ pub const APPROVALS_OPEN: usize = 256;
 pub const APPROVALS_OPEN_EACH: usize = 32;
 /// Most approvals that are stored, with those that were used, denied or expired; the oldest of these make room.
 pub const APPROVALS_STORED: usize = 512;
+/// How long key material can be wrapped for a wrapping key: time for a ceremony with an offline device, and over a weekend.
+pub const WRAPPING_KEY_TTL: Duration = Duration::from_secs(3 * 24 * 3600);
+/// Most wrapping keys of a tenant at one time: each is for one import, and few people import at once.
+pub const WRAPPING_KEYS: usize = 16;
 /// Sessions that a job names of those that it could not work on.
 pub const JOB_FAILURES: usize = 32;
 /// Most sessions a second that a job's rate may be.
@@ -99,8 +103,10 @@ pub const TOKEN_TTL_MIN: Duration = Duration::from_secs(60);
 pub const TOKEN_TTL_DEFAULT: Duration = Duration::from_secs(30 * 24 * 3600);
 /// Most tenants that one token names.
 pub const TOKEN_TENANTS: usize = 64;
-/// Longest token presented, in bytes: ours have 47; a longer one is refused before it is hashed.
+/// Longest token of our own, in bytes: they have 47; a longer one is refused before it is hashed.
 pub const TOKEN_BYTES: usize = 64;
+/// Longest token of another issuer, in bytes; a longer one is refused before it is taken apart.
+pub const SIGNED_TOKEN_BYTES: usize = 8 << 10;
 /// Longest time that one stream is followed, so that drain and balancing work.
 pub const FOLLOW_MAX: Duration = Duration::from_secs(3600);
 /// Pause between heartbeats on a followed stream.

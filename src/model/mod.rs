@@ -6,6 +6,7 @@
 pub mod limits;
 
 mod entry;
+mod identity;
 mod name;
 mod scope;
 mod session;
@@ -13,8 +14,12 @@ mod tenant;
 mod time;
 
 pub use entry::{ContentType, Expect, MutationExpiry, Revision, View};
+pub use identity::{
+    Binding, Bindings, Grant, IDENTITY_BYTES, Identity, Pattern, SignatureAlgorithm, SpiffeId, Whom,
+    is_plain, is_segment, is_trust_domain,
+};
 pub use name::{EntryKey, Labels, NameError, RequestId, SessionId, StreamName, TenantName, TokenName};
 pub use scope::{Scope, Scopes, TenantSet};
 pub use session::Owner;
-pub use tenant::{KekState, KekVersion, StoreId, TenantId, TenantRef, TenantState};
+pub use tenant::{KekOrigin, KekState, KekVersion, StoreId, TenantId, TenantRef, TenantState};
 pub use time::{Duration, Timestamp};

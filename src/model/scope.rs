@@ -31,11 +31,15 @@ pub enum Scope {
     KeysDestroyNow,
     /// Look at, roll and share the root key.
     Root,
+    /// Import key material.
+    KeysImport,
+    /// Export keys of tenants that are exportable.
+    KeysExport,
 }
 
 impl Scope {
     /// All scopes, in the order of their bits.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 14] = [
         Self::Read,
         Self::ReadFull,
         Self::Write,
@@ -48,6 +52,8 @@ impl Scope {
         Self::KeysDestroy,
         Self::KeysDestroyNow,
         Self::Root,
+        Self::KeysImport,
+        Self::KeysExport,
     ];
 
     /// The scope's name, as in the CLI and in the access log.
@@ -66,6 +72,8 @@ impl Scope {
             Self::KeysDestroy => "keys-destroy",
             Self::KeysDestroyNow => "keys-destroy-now",
             Self::Root => "root",
+            Self::KeysImport => "keys-import",
+            Self::KeysExport => "keys-export",
         }
     }
 

@@ -59,6 +59,26 @@ impl TenantState {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct KekVersion(pub u32);
 
+/// Where a version of a key-encryption key came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KekOrigin {
+    /// It was made here, and nobody else has had it.
+    Generated,
+    /// Its material was brought in: whoever brought it may have kept it.
+    Imported,
+}
+
+impl KekOrigin {
+    /// The origin's name, as in the CLI.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Generated => "generated",
+            Self::Imported => "imported",
+        }
+    }
+}
+
 /// The state of a version of a key-encryption key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum KekState {

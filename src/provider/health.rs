@@ -90,6 +90,21 @@ impl Health {
         self.unwell_since(now).is_none_or(|since| now.since(since) < GRACE)
     }
 
+    /// How long the provider has been unwell, or its poll overdue; zero while it is well.
+    #[must_use]
+    pub fn unwell_for(&self, now: Timestamp) -> Duration {
+        self.unwell_since(now).map_or(Duration::ZERO, |since| now.since(since))
+    }
+
+    /// How long the provider has wrapped with another key; zero when it does not.
+    #[must_use]
+    pub fn key_changed_for(&self, now: Timestamp) -> Duration {
+        match self.condition {
+            Condition::KeyChanged { since, .. } => now.since(since),
+            Condition::Healthy | Condition::Unhealthy { .. } => Duration::ZERO,
+        }
+    }
+
     /// How long to wait until the provider should be asked again.
     #[must_use]
     pub fn next_poll(&self, now: Timestamp) -> Duration {
@@ -196,6 +211,18 @@ impl RootHealth {
     #[must_use]
     pub fn accepts_new_keys(&self) -> bool {
         self.state.borrow().accepts_new_keys(self.clock.now())
+    }
+
+    /// How long the provider has been unwell; zero while it is well.
+    #[must_use]
+    pub fn unwell_for(&self) -> Duration {
+        self.state.borrow().unwell_for(self.clock.now())
+    }
+
+    /// How long the provider has wrapped with another key; zero when it does not.
+    #[must_use]
+    pub fn key_changed_for(&self) -> Duration {
+        self.state.borrow().key_changed_for(self.clock.now())
     }
 
     /// Wakes after every poll, and when the grace of an unhealthy provider ends.

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use crate::api::transport::TlsError;
+use crate::auth::KeySetError;
 use crate::commit::{Fault, StartError};
 use crate::dev::DevError;
 use crate::keyring::KeyringError;
@@ -34,6 +35,9 @@ pub enum ServerError {
     /// The certificate or its key cannot be used.
     #[error("TLS cannot be set up: {0}")]
     Tls(#[from] TlsError),
+    /// The keys of an issuer cannot be used.
+    #[error("the keys of an issuer cannot be used: {0}")]
+    Keys(#[from] KeySetError),
     /// A port cannot be bound.
     #[error("cannot listen on {address}: {source}")]
     Bind {

@@ -8,8 +8,10 @@ pub mod daemon;
 
 mod dev;
 mod error;
+mod identity;
 mod ports;
 mod probes;
+mod readiness;
 mod root;
 
 use std::path::Path;
@@ -17,9 +19,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
-use tonic_health::server::HealthReporter;
 
-use crate::api::transport::{RELOAD_EVERY, ServeReport};
+use crate::api::transport::ServeReport;
 use crate::commit::Committer;
 use crate::config::{Config, EngineKind};
 use crate::crypto::RecoveryPrivateKey;
@@ -33,6 +34,7 @@ use crate::store::{SledEngine, SledOptions, StorageEngine};
 pub use dev::DevServer;
 pub use error::ServerError;
 pub use ports::Addresses;
+use readiness::Readiness;
 
 use ports::Ports;
 use root::Root;
@@ -67,8 +69,16 @@ impl Server {
     /// # Errors
     /// [`ServerError`] says what is wrong; nothing serves then.
     pub async fn open(config: Config) -> Result<Self, ServerError> {
+        Self::open_at(config, Arc::new(SystemClock::new())).await
+    }
+
+    /// Opens everything that a server needs, for another time than the machine's.
+    ///
+    /// # Errors
+    /// [`ServerError`] says what is wrong; nothing serves then.
+    pub async fn open_at(config: Config, clock: Arc<dyn Clock>) -> Result<Self, ServerError> {
         let ports = Ports::bind(&config).await?;
-        let (core, root) = Core::open(&config).await?;
+        let (core, root) = Core::open(&config, clock).await?;
         Ok(Self { core, root, ports })
     }
 
@@ -91,16 +101,14 @@ impl Server {
     pub async fn run(self, stop: CancellationToken) -> Result<(), ServerError> {
         let Self { core, root, ports } = self;
         core.service.record_start().await?;
-        let (reporter, health) = tonic_health::server::health_reporter();
-        // tonic-health begins as SERVING; until the ports are served, below, nobody can ask.
-        report(&reporter, false).await;
+        let (readiness, health) = Readiness::new(Arc::clone(&root.health)).await;
         let drain = CancellationToken::new();
-        let watching = tokio::spawn(ports.tls().watch(RELOAD_EVERY, drain.clone()));
-        let served = ports.serve(&core, health, &drain)?;
+        let watching = tokio::spawn(ports.identities().watch(drain.clone()));
+        let served = ports.serve(&core, (Arc::clone(&readiness), health), &drain)?;
         let sweeping = tokio::spawn(sweep(Arc::clone(&core.service), drain.clone()));
         let working = tokio::spawn(work(Arc::clone(&core.service), drain.clone()));
         let rolling = tokio::spawn(roll(Arc::clone(&core.service), drain.clone()));
-        let ready = tokio::spawn(tell(reporter.clone(), Arc::clone(&root.health), drain.clone()));
+        let ready = tokio::spawn(Arc::clone(&readiness).follow(drain.clone()));
         let asking = tokio::spawn(root.watch(drain.clone()));
         tracing::info!("serving");
 
@@ -111,7 +119,7 @@ impl Server {
         tracing::info!("stopping");
         ready.abort();
         drop(ready.await);
-        report(&reporter, false).await;
+        readiness.tell(false).await;
         drain.cancel();
         for port in served {
             log_drain(port.await.ok());
@@ -127,8 +135,7 @@ impl Server {
 }
 
 impl Core {
-    async fn open(config: &Config) -> Result<(Self, Arc<Root>), ServerError> {
-        let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+    async fn open(config: &Config, clock: Arc<dyn Clock>) -> Result<(Self, Arc<Root>), ServerError> {
         let entropy: Arc<dyn Entropy> = Arc::new(SystemEntropy::new());
         let engine = open_engine(config)?;
         let (keyring, provider) = root::open_keyring(config, &*engine, &entropy, &clock).await?;
@@ -189,7 +196,7 @@ impl Core {
 /// [`ServerError`] says what is wrong. What was made until then stays, and is used by the next try.
 pub async fn initialise(config: &Config, first: &CreateToken, secret: &str) -> Result<(), ServerError> {
     root::prepare(config, Arc::new(SystemEntropy::new()))?;
-    let (core, _) = Core::open(config).await?;
+    let (core, _) = Core::open(config, Arc::new(SystemClock::new())).await?;
     core.service.ensure_token(first, secret).await?;
     core.close().await
 }
@@ -215,36 +222,6 @@ fn open_engine(config: &Config) -> Result<Arc<dyn StorageEngine>, ServerError> {
                 ..SledOptions::new(config.store.path.clone())
             };
             Ok(Arc::new(SledEngine::open(&options)?))
-        }
-    }
-}
-
-/// The services of which health is reported; the empty name stands for the server.
-const REPORTED: [&str; 4] =
-    ["", "strongroom.v1.ContextService", "strongroom.v1.AdminService", "strongroom.v1.ApprovalService"];
-
-async fn report(reporter: &HealthReporter, serving: bool) {
-    let status = match serving {
-        true => tonic_health::ServingStatus::Serving,
-        false => tonic_health::ServingStatus::NotServing,
-    };
-    for name in REPORTED {
-        reporter.set_service_status(name, status).await;
-    }
-}
-
-/// Tells whoever asks for readiness how the root provider is, until `stop`.
-async fn tell(reporter: HealthReporter, root: Arc<RootHealth>, stop: CancellationToken) {
-    let mut told = root.subscribe();
-    let mut serving = None;
-    while !stop.is_cancelled() {
-        let now = root.accepts_new_keys();
-        if serving.replace(now) != Some(now) {
-            report(&reporter, now).await;
-        }
-        tokio::select! {
-            () = stop.cancelled() => {}
-            changed = told.changed() => if changed.is_err() { return },
         }
     }
 }

@@ -9,17 +9,16 @@ use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 use tonic_health::pb::health_server::{Health, HealthServer};
 
-use super::probes::{Measure, Scrape};
+use super::identity::Identities;
+use super::probes::{Measure, Probes};
+use super::readiness::Readiness;
 use super::{Core, ServerError};
 use crate::api::layers::{Around, InFlight, MessageLimits, Methods, Rpc, Stack};
-use crate::api::transport::{
-    ClientAuth, ConnectionLimits, Listener, ServeReport, TlsFiles, TlsSource, TlsVersions,
-};
+use crate::api::transport::{ConnectionLimits, Listener, ServeReport};
 use crate::api::{
     Admin, AdminServiceServer, ApprovalServiceServer, Approvals, Context, ContextServiceServer, DESCRIPTORS,
     Identify,
 };
-use crate::auth::{Authenticator, TokenAuthenticator};
 use crate::config::{Config, Limits};
 use crate::model::limits::DEADLINE_CEILING;
 use crate::telemetry::metrics::Metrics;
@@ -44,62 +43,60 @@ pub struct Addresses {
 pub(super) struct Ports {
     sockets: [TcpListener; 3],
     addresses: Addresses,
-    tls: Arc<TlsSource>,
-    limits: Limits,
+    identities: Identities,
+    config: Config,
 }
 
 impl Ports {
     pub(super) async fn bind(config: &Config) -> Result<Self, ServerError> {
-        let tls = TlsSource::open(TlsFiles {
-            chain: config.tls.certificate.clone(),
-            key: config.tls.key.clone(),
-            clients: config.tls.client_ca.clone().map_or(ClientAuth::None, ClientAuth::Optional),
-            versions: if config.tls.allow_tls12 { TlsVersions::From12 } else { TlsVersions::Only13 },
-        })?;
+        let identities = Identities::open(config)?;
         let (data, data_at) = bind(config.listen.data).await?;
         let (admin, admin_at) = bind(config.listen.admin).await?;
         let (health, health_at) = bind(config.listen.health).await?;
         let addresses = Addresses { data: data_at, admin: admin_at, health: health_at };
-        Ok(Self { sockets: [data, admin, health], addresses, tls, limits: config.limits.clone() })
+        Ok(Self { sockets: [data, admin, health], addresses, identities, config: config.clone() })
     }
 
     pub(super) const fn addresses(&self) -> Addresses {
         self.addresses
     }
 
-    pub(super) fn tls(&self) -> Arc<TlsSource> {
-        Arc::clone(&self.tls)
+    pub(super) fn identities(&self) -> Identities {
+        self.identities.clone()
     }
 
     /// Answers on all ports until `drain`.
     pub(super) fn serve(
         self,
         core: &Core,
-        health: HealthServer<impl Health>,
+        (readiness, health): (Arc<Readiness>, HealthServer<impl Health>),
         drain: &CancellationToken,
     ) -> Result<[JoinHandle<ServeReport>; 3], ServerError> {
         let methods = Arc::new(Methods::from_descriptors(DESCRIBED).map_err(|_| ServerError::Descriptors)?);
-        let Limits { max_requests, max_streams, .. } = self.limits;
+        let limits = &self.config.limits;
+        let Limits { max_requests, max_streams, .. } = *limits;
         let in_flight = InFlight::with_bounds(Arc::clone(&methods), max_requests, max_streams);
         let metrics = Arc::new(Metrics::new(methods.paths()));
-        let stack = stack(core, methods, in_flight.clone(), &self.limits);
-        let identify = identify(core);
+        let stack = stack(core, methods, in_flight.clone(), limits);
+        let gate = self.identities.gate(core, &self.config);
+        let identify = Around(Identify::new(gate, Arc::clone(&core.service)));
         let [data, admin, probes] = routes(core, health)?;
-        let scrape = Around(Scrape::new(core, Arc::clone(&metrics), in_flight));
+        let asked = Around(Probes::new(core, readiness, Arc::clone(&metrics), in_flight, self.identities()));
         let limits = ConnectionLimits {
-            connections: self.limits.max_connections,
-            age: self.limits.connection_age,
-            drain: self.limits.drain_timeout,
+            connections: limits.max_connections,
+            age: limits.connection_age,
+            drain: limits.drain_timeout,
             ..ConnectionLimits::default()
         };
+        let [data_tls, admin_tls, probes_tls] = self.identities.tls;
         let [data_socket, admin_socket, probes_socket] = self.sockets;
         let measure = Measure::new(metrics);
         let answer = |routes| Around(measure.clone()).layer(stack.around(identify.layer(routes)));
-        let listener = |socket| Listener::new(socket, Arc::clone(&self.tls), limits);
+        let listener = |socket, tls| Listener::new(socket, tls, limits);
         Ok([
-            listen(listener(data_socket), answer(data), drain),
-            listen(listener(admin_socket), answer(admin), drain),
-            listen(listener(probes_socket), scrape.layer(answer(probes)), drain),
+            listen(listener(data_socket, data_tls), answer(data), drain),
+            listen(listener(admin_socket, admin_tls), answer(admin), drain),
+            listen(listener(probes_socket, probes_tls), asked.layer(answer(probes)), drain),
         ])
     }
 }
@@ -127,12 +124,6 @@ fn stack(core: &Core, methods: Arc<Methods>, in_flight: InFlight, limits: &Limit
     };
     let ceiling = limits.request_timeout.min(DEADLINE_CEILING);
     Stack::new(methods, mint, in_flight, MessageLimits::default(), ceiling)
-}
-
-fn identify(core: &Core) -> Around<Identify> {
-    let authenticator: Arc<dyn Authenticator> =
-        Arc::new(TokenAuthenticator::new(core.service.tokens(), Arc::clone(&core.clock)));
-    Around(Identify::new(authenticator, Arc::clone(&core.service)))
 }
 
 /// The routes of the data, the admin and the health port.

@@ -1,4 +1,5 @@
-//! Figures for operators: every call is counted, and a scrape of the health port shows the counts.
+//! Figures for operators: every call is counted, and a scrape of the health port shows the counts. Beside it: whether the
+//! server is ready, for those who cannot ask by gRPC over TLS, such as the kubelet.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -6,13 +7,15 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
-use http::{HeaderMap, HeaderValue, Method, Request, Response};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use http_body::{Frame, SizeHint};
 use tokio::time::Instant;
 use tonic::body::Body;
 use tonic::{Code, Status};
 
 use super::Core;
+use super::identity::Identities;
+use super::readiness::Readiness;
 use crate::api::layers::{InFlight, Rpc, Step};
 use crate::commit::{Committer, LATENCY_BOUNDS_MS};
 use crate::keyring::Keyring;
@@ -21,9 +24,12 @@ use crate::store::StorageEngine;
 use crate::telemetry::metrics::Metrics;
 
 /// Where the figures are.
-const PATH: &str = "/metrics";
+const METRICS: &str = "/metrics";
+/// Where it is said whether the server should be sent traffic, by the status code: 200 or 503.
+const READY: &str = "/readyz";
 /// The Prometheus text format.
-const TEXT: HeaderValue = HeaderValue::from_static("text/plain; version=0.0.4");
+const FIGURES: HeaderValue = HeaderValue::from_static("text/plain; version=0.0.4");
+const PLAIN: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
 
 /// Counts calls by method and code, and how long they took to their last byte.
 #[derive(Debug, Clone)]
@@ -110,26 +116,36 @@ impl http_body::Body for Measured {
     }
 }
 
-/// Answers a scrape with all figures; everything else goes on.
+/// Answers a scrape with all figures, and says whether the server is ready; everything else goes on.
 #[derive(Clone)]
-pub(super) struct Scrape {
+pub(super) struct Probes {
+    readiness: Arc<Readiness>,
     metrics: Arc<Metrics>,
     in_flight: InFlight,
     committer: Arc<Committer>,
     keyring: Arc<Keyring>,
     service: Arc<Service>,
     engine: Arc<dyn StorageEngine>,
+    identities: Identities,
 }
 
-impl Scrape {
-    pub(super) fn new(core: &Core, metrics: Arc<Metrics>, in_flight: InFlight) -> Self {
+impl Probes {
+    pub(super) fn new(
+        core: &Core,
+        readiness: Arc<Readiness>,
+        metrics: Arc<Metrics>,
+        in_flight: InFlight,
+        identities: Identities,
+    ) -> Self {
         Self {
+            readiness,
             metrics,
             in_flight,
             committer: Arc::clone(&core.committer),
             keyring: Arc::clone(&core.keyring),
             service: Arc::clone(&core.service),
             engine: Arc::clone(&core.engine),
+            identities,
         }
     }
 
@@ -139,6 +155,10 @@ impl Scrape {
         let (calls, streams) = self.in_flight.taken();
         metrics.requests_in_flight.set(calls as u64);
         metrics.streams_followed.set(streams as u64);
+        metrics.identity_reload_failures.raise_to(self.identities.failures());
+        let root = self.readiness.root();
+        metrics.root_unwell_seconds.set(root.unwell_for().as_secs());
+        metrics.root_key_changed_seconds.set(root.key_changed_for().as_secs());
         let commits = self.committer.stats();
         metrics.commit_groups.raise_to(commits.groups);
         metrics.commit_operations.raise_to(commits.operations);
@@ -168,18 +188,31 @@ impl Scrape {
     }
 }
 
-impl Step for Scrape {
+impl Step for Probes {
     async fn run<S: Rpc>(&self, request: Request<Body>, mut next: S) -> Response<Body> {
-        if request.method() == Method::GET && request.uri().path() == PATH {
-            self.collect().await;
-            let mut response =
-                Response::new(Body::new(http_body_util::Full::new(Bytes::from(self.metrics.render()))));
-            response.headers_mut().insert(CONTENT_TYPE, TEXT);
-            return response;
+        match (request.method(), request.uri().path()) {
+            (&Method::GET, METRICS) => {
+                self.collect().await;
+                return text(StatusCode::OK, FIGURES, self.metrics.render());
+            }
+            (&Method::GET, READY) if self.readiness.is_ready() => {
+                return text(StatusCode::OK, PLAIN, "ready\n".to_owned());
+            }
+            (&Method::GET, READY) => {
+                return text(StatusCode::SERVICE_UNAVAILABLE, PLAIN, "not ready\n".to_owned());
+            }
+            _ => {}
         }
         match next.call(request).await {
             Ok(response) => response,
             Err(never) => match never {},
         }
     }
+}
+
+fn text(code: StatusCode, kind: HeaderValue, text: String) -> Response<Body> {
+    let mut response = Response::new(Body::new(http_body_util::Full::new(Bytes::from(text))));
+    *response.status_mut() = code;
+    response.headers_mut().insert(CONTENT_TYPE, kind);
+    response
 }

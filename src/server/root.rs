@@ -54,7 +54,7 @@ pub(super) async fn open_keyring(
         let provider = provider(wanted, entropy, clock)?;
         let now = clock.now();
         let keyring = Keyring::open(engine, &*provider, &recovery, Arc::clone(entropy), now).await?;
-        Ok::<_, ServerError>((Arc::new(keyring), provider))
+        Ok::<_, ServerError>((Arc::new(keyring.keeping(config.limits.max_opened_sessions)), provider))
     };
     match (open(&config.root.provider).await, &config.root.next) {
         (Err(error), Some(next)) => {

@@ -8,6 +8,7 @@
 
 use std::fmt;
 
+use data_encoding::HEXLOWER;
 use serde::{Deserialize, Serialize};
 use tokio::sync::Mutex;
 
@@ -16,7 +17,8 @@ use super::tenant::system_header;
 use super::{Error, Service, payload};
 use crate::audit::Operation;
 use crate::auth::{
-    Action as _, Caller, DestroyKeys, DestroyKeysNow, ManageRoot, ManageTenants, Target, allows,
+    Action as _, Caller, DestroyKeys, DestroyKeysNow, ExportKeys, ImportKeys, ManageRoot, ManageTenants,
+    Target, allows,
 };
 use crate::crypto::{Kind, open, seal};
 use crate::keyring::Tenant;
@@ -75,6 +77,22 @@ pub enum Sensitive {
         /// The number of sessions that die.
         sessions: u64,
     },
+    /// A version of a tenant's key is made of material from outside.
+    KeyImport {
+        /// The wrapping key.
+        wrapping_key: [u8; 16],
+        /// SHA-256 of the wrapped material.
+        wrapped: [u8; 32],
+        /// Whether it is left pending.
+        pending: bool,
+    },
+    /// A version of a tenant's key is given out.
+    KeyExport {
+        /// The version.
+        version: u32,
+        /// The X25519 public key that it is wrapped for.
+        recipient: [u8; 32],
+    },
 }
 
 impl Sensitive {
@@ -90,6 +108,8 @@ impl Sensitive {
             Self::RootMigrate => Operation::RootMigrate,
             Self::TenantSchedule { .. } => Operation::TenantSchedule,
             Self::TenantDestroy { .. } => Operation::TenantDestroy,
+            Self::KeyImport { .. } => Operation::KeyImport,
+            Self::KeyExport { .. } => Operation::KeyExport,
         }
     }
 
@@ -104,6 +124,8 @@ impl Sensitive {
             }
             Self::TenantSchedule { .. } => &[ManageTenants::SCOPE, DestroyKeys::SCOPE],
             Self::TenantDestroy { .. } => &[ManageTenants::SCOPE, DestroyKeys::SCOPE, DestroyKeysNow::SCOPE],
+            Self::KeyImport { .. } => &[ImportKeys::SCOPE],
+            Self::KeyExport { .. } => &[ExportKeys::SCOPE],
         }
     }
 }
@@ -136,6 +158,21 @@ impl fmt::Display for Sensitive {
             }
             Self::TenantDestroy { sessions } => {
                 write!(f, "destroy the tenant at once; {}", Lost(*sessions))
+            }
+            Self::KeyImport { wrapped, pending, .. } => {
+                let place = if *pending { "a pending version" } else { "the primary version" };
+                write!(
+                    f,
+                    "make {place} of the tenant's key of imported material, SHA-256 of the wrapped bytes "
+                )?;
+                f.write_str(&HEXLOWER.encode(wrapped))
+            }
+            Self::KeyExport { version, recipient } => {
+                write!(
+                    f,
+                    "export version {version} of the tenant's key, wrapped for the X25519 public key "
+                )?;
+                f.write_str(&HEXLOWER.encode(recipient))
             }
             Self::RootMigrate => f.write_str("wrap the root key for another provider or key, too"),
         }

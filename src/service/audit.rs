@@ -36,12 +36,12 @@ pub struct AuditPage {
 }
 
 /// The log that a permit is for.
-struct Subject {
+pub(super) struct Subject {
     tenant: Option<Arc<Tenant>>,
 }
 
 impl Service {
-    async fn attempt_audit(
+    pub(super) async fn attempt_audit(
         &self,
         permit: &Permit<ReadAudit>,
         uid: Option<TenantId>,

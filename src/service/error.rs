@@ -168,6 +168,12 @@ pub enum Error {
         /// How many.
         found: u64,
     },
+    /// The tenant has no such wrapping key: it was never made, is used or has expired.
+    #[error("there is no such wrapping key: it was never made, was used already, or has expired")]
+    WrappingKeyNotFound,
+    /// The tenant was not created exportable.
+    #[error("the tenant was not created exportable: its keys never leave the store")]
+    KeyNotExportable,
     /// A root provider could not be asked.
     #[error("a root provider could not do its part")]
     RootUnavailable,
@@ -293,6 +299,20 @@ impl From<KeyringError> for Error {
             KeyringError::TooManyVersions { living, .. } => {
                 Self::QuotaExceeded { max: living, what: "versions of a key" }
             }
+            KeyringError::NotExportable => Self::KeyNotExportable,
+            KeyringError::KnownMaterial => Self::AlreadyExists,
+            KeyringError::ForeignMaterial => Self::invalid(
+                "wrapped",
+                Problem::Form { form: "32 bytes that were wrapped for this wrapping key of this tenant" },
+            ),
+            KeyringError::WeakMaterial => Self::invalid(
+                "wrapped",
+                Problem::Form { form: "random key material: all of its bytes are the same" },
+            ),
+            KeyringError::Recipient => Self::invalid(
+                "recipient_public_key",
+                Problem::Form { form: "an X25519 public key that is not of low order" },
+            ),
             KeyringError::Rolling => Self::RootRolling,
             KeyringError::UnknownRecipient => Self::RecipientNotFound,
             KeyringError::NeededRecipient => Self::RecipientNeeded,
@@ -370,6 +390,8 @@ impl Error {
             Self::KeyNotFound => Reason::KeyNotFound,
             Self::KeyState(_) => Reason::KeyState,
             Self::KeyInUse { .. } => Reason::KeyInUse,
+            Self::WrappingKeyNotFound => Reason::WrappingKeyNotFound,
+            Self::KeyNotExportable => Reason::KeyNotExportable,
             Self::RootUnavailable => Reason::RootUnavailable,
             Self::RootRolling => Reason::RootRolling,
             Self::RecipientNotFound => Reason::RecipientNotFound,

@@ -299,7 +299,7 @@ impl Service {
         let [Some(tenant), Some(row)] = self.read([tenant_key.clone(), key.clone()]).await? else {
             return Ok(None);
         };
-        let tenant = self.keyring.open_tenant(&tenant_key, &tenant)?;
+        let tenant = self.open_tenant(&tenant_key, tenant).await?.0;
         if tenant.state() == TenantState::Destroyed {
             return Ok(None);
         }

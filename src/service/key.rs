@@ -1,25 +1,20 @@
 //! Versions of a tenant's key-encryption key: made, promoted, disabled, counted, destroyed.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::collections::BTreeMap;
 
-use super::answers::Slot;
-use super::approval::{Approval, Sensitive};
-use super::attempt::{Attempt, until_won};
+use super::altered::{Altered, next_rotation};
+use super::approval::Sensitive;
+use super::attempt::Attempt;
 use super::cursor::{CursorScope, page_size};
-use super::destroy::check_stays;
 use super::expiry::Bounds;
-use super::hub::Announcement;
 use super::view::{Answer, Page, PageRequest, Repeat};
 use super::{Error, Failure, Service, TenantDescription};
 use crate::audit::Operation;
-use crate::auth::{Action, Caller, DestroyKeys, DestroyKeysNow, ManageKeys, Permit};
+use crate::auth::{DestroyKeys, DestroyKeysNow, ManageKeys, Permit};
 use crate::commit::Receipt;
 use crate::keyring::{KekChange, KekVersionState, Keyring, Tenant};
 use crate::model::limits::{KEY_GRACE_DEFAULT, KEY_GRACE_MAX, KEY_GRACE_MIN, KEY_PERIOD_MAX, KEY_PERIOD_MIN};
-use crate::model::{Duration, KekState, KekVersion, Timestamp};
-use crate::store::{Batch, Key, Row, RowExpect, keys};
-use serde::{Deserialize, Serialize};
+use crate::model::{Duration, KekOrigin, KekState, KekVersion, Timestamp};
 
 const PERIOD: Bounds = Bounds { field: "period", min: KEY_PERIOD_MIN, max: KEY_PERIOD_MAX };
 pub(super) const GRACE: Bounds = Bounds { field: "grace", min: KEY_GRACE_MIN, max: KEY_GRACE_MAX };
@@ -37,6 +32,10 @@ pub struct KekDescription {
     pub changed: Timestamp,
     /// When it will be destroyed, while that is scheduled.
     pub destroy_at: Option<Timestamp>,
+    /// Where it came from.
+    pub origin: KekOrigin,
+    /// When it was first exported.
+    pub exported: Option<Timestamp>,
     /// Sessions that die with it; counted only where it is to be destroyed.
     pub sessions: u64,
 }
@@ -103,46 +102,19 @@ impl DestroyKek {
     }
 }
 
-/// A tenant's row as it is to be, and what goes with it.
-struct Altered {
-    row: Row,
-    version: KekVersion,
-    /// The number of sessions that die, if any may.
-    dying: Option<u64>,
-    dry_run: bool,
-    /// What it takes a second person for.
-    sensitive: Option<Sensitive>,
-}
-
 impl KekDescription {
-    const fn new(kek: &KekVersionState) -> Self {
+    pub(super) const fn new(kek: &KekVersionState) -> Self {
         Self {
             version: kek.version,
             state: kek.state,
             created: kek.created,
             changed: kek.changed,
             destroy_at: kek.destroy_at,
+            origin: kek.origin,
+            exported: kek.exported,
             sessions: 0,
         }
     }
-}
-
-impl Altered {
-    const fn new(row: Row, version: KekVersion) -> Self {
-        Self { row, version, dying: None, dry_run: false, sensitive: None }
-    }
-
-    fn killing(self, destroy: &DestroyKek, what: Sensitive) -> Self {
-        let (dying, dry_run) = (Some(destroy.expect_sessions), destroy.dry_run);
-        Self { dying, dry_run, sensitive: Some(what), ..self }
-    }
-}
-
-/// What is remembered of a change: the version that it made or changed.
-#[derive(Serialize, Deserialize)]
-struct Given {
-    version: u32,
-    sessions: u64,
 }
 
 impl Service {
@@ -372,117 +344,4 @@ impl Service {
         }
         Ok(uses.into_iter().map(|(version, sessions)| KekUse { version, sessions }).collect())
     }
-
-    /// Changes a tenant's key; gives the version that this was about, and the tenant.
-    async fn alter_key<A: Action>(
-        &self,
-        permit: &Permit<A>,
-        operation: Operation,
-        version: Option<KekVersion>,
-        repeat: Option<Repeat>,
-        alter: impl Fn(&Tenant, Timestamp) -> Result<Altered, Error>,
-    ) -> Result<Answer<(KekDescription, TenantDescription)>, Failure> {
-        let (mut attempt, tenant) = self.attempt(permit, operation).await?;
-        attempt.event.kek = version;
-        let slot = self.system_slot(permit, repeat);
-        let caller = permit.caller();
-        let outcome =
-            until_won!(self.alter_key_once(&mut attempt, caller, &tenant, slot.as_ref(), &alter).await);
-        attempt.close(outcome).await
-    }
-
-    async fn alter_key_once(
-        &self,
-        attempt: &mut Attempt<'_>,
-        caller: &Caller,
-        tenant: &Tenant,
-        slot: Option<&Slot>,
-        alter: impl Fn(&Tenant, Timestamp) -> Result<Altered, Error>,
-    ) -> Result<((KekDescription, TenantDescription), Receipt), Error> {
-        let (tenant, row) = self.fresh_tenant(tenant).await?;
-        if let Some(given) = self.system_answer::<Given>(slot).await? {
-            let now = describe(&tenant, KekVersion(given.version))?;
-            let now = (KekDescription { sessions: given.sessions, ..now }, TenantDescription::new(&tenant));
-            return Ok((now, attempt.record().await?));
-        }
-        check_stays(&tenant)?;
-        let altered = alter(&tenant, self.clock.now())?;
-        attempt.event.approval = None;
-        attempt.event.kek = Some(altered.version);
-        let (mut batch, after) = self.tenant_change(&tenant, &row, altered.row)?;
-        let mut description = describe(&after, altered.version)?;
-        if let Some(expected) = altered.dying {
-            // Only the primary wraps what is new, and this is not the primary, nor becomes it before the commit: so the
-            // number can only fall until then.
-            let uses = self.census(&tenant).await?;
-            let found =
-                uses.iter().find(|found| found.version == altered.version).map_or(0, |found| found.sessions);
-            description.sessions = found;
-            if found != expected && !altered.dry_run {
-                return Err(Error::KeyInUse { found });
-            }
-        }
-        if altered.dry_run {
-            return Ok(((description, TenantDescription::new(&tenant)), attempt.record().await?));
-        }
-        let approval = match altered.sensitive {
-            Some(what) => self.approved(attempt, caller, Some(&tenant), what).await?,
-            None => Approval::NOT_NEEDED,
-        };
-        approval.stage(self, &mut batch)?;
-        if let Some(slot) = slot {
-            let given = Given { version: altered.version.0, sessions: description.sessions };
-            slot.give(self, &self.system_answer_key(), &given, &mut batch)?;
-        }
-        let forgetting = (description.state == KekState::Destroyed).then(|| self.forgetting(&tenant));
-        let now = (description, TenantDescription::new(&after));
-        Ok((now, attempt.commit(batch, forgetting).await?))
-    }
-
-    /// A change of a tenant's row: the batch, with what changes in the expiry index, and the tenant as it will be.
-    pub(super) fn tenant_change(
-        &self,
-        before: &Tenant,
-        stored: &Row,
-        changed: Row,
-    ) -> Result<(Batch, Tenant), Error> {
-        let key = before.row_key();
-        let after = self.keyring.preview_tenant(key, &changed)?;
-        let (was, is) = (due(before), due(&after));
-        let mut batch = Batch::default();
-        batch.expect.push((key.clone(), RowExpect::unchanged(Some(stored))));
-        batch.expect.push(self.keyring.expected_epoch(&changed)?);
-        batch.delete.extend(was.difference(&is).cloned());
-        batch.put.push((key.clone(), changed));
-        batch.put.extend(is.difference(&was).map(|index| (index.clone(), Row::marker())));
-        Ok((batch, after))
-    }
-
-    /// What a commit runs that destroys a key: it and what it opened leave the memory, whether or not somebody waits.
-    pub(super) fn forgetting(&self, tenant: &Tenant) -> Announcement {
-        let (keyring, tenants, sessions) =
-            (Arc::clone(&self.keyring), Arc::clone(&self.tenants), self.sessions.clone());
-        let (key, name) = (tenant.row_key().clone(), tenant.name().clone());
-        Box::new(move || {
-            tenants.forget(&name);
-            keyring.forget_tenant(&key);
-            sessions.forget_tenant(&key);
-        })
-    }
-}
-
-/// When something is due with a tenant or its key, as rows of the expiry index. Of a destroyed tenant that is its end: the row
-/// stays until nothing is left to reclaim.
-pub(super) fn due(tenant: &Tenant) -> BTreeSet<Key> {
-    let destructions = tenant.keks().iter().filter_map(|kek| kek.destroy_at).chain(tenant.destroy_at());
-    destructions.chain(next_rotation(tenant)).map(|at| keys::expiry(at, tenant.row_key())).collect()
-}
-
-/// When a version is made by itself next. None is for a tenant that is to be destroyed.
-fn next_rotation(tenant: &Tenant) -> Option<Timestamp> {
-    tenant.rotation().filter(|_| check_stays(tenant).is_ok()).map(|rotation| rotation.next)
-}
-
-fn describe(tenant: &Tenant, wanted: KekVersion) -> Result<KekDescription, Error> {
-    tenant.keks().iter().find(|kek| kek.version == wanted).map(KekDescription::new).ok_or(Error::KeyNotFound)
 }

@@ -4,6 +4,7 @@
 //! data, and answers only when the event that records it is on disk. One that fails changed nothing, and is on record
 //! as well. Rows are the truth: what is kept in memory is addressed by the exact bytes of the row that it came from.
 
+mod altered;
 mod answers;
 mod approval;
 mod approvals;
@@ -11,11 +12,13 @@ mod attempt;
 mod audit;
 mod batch;
 mod cursor;
+mod custody;
 mod destroy;
 mod entry;
 mod entry_row;
 mod error;
 mod event;
+mod evidence;
 mod expiry;
 mod hub;
 mod job;
@@ -49,10 +52,12 @@ pub use crate::keyring::{ProviderKind, Recipient, RootEpoch, RootRecipient};
 pub use approval::{ApprovalState, Asked, Sensitive};
 pub use approvals::ApprovalDescription;
 pub use audit::{AuditPage, AuditQuery, AuditTail};
+pub use custody::{ExportKek, ExportedKek, ImportKek, WrappingKeyDescription};
 pub use destroy::{DestroyTenant, TenantDestruction};
 pub use entry::Reading;
 pub use error::{Error, Failure, Problem};
 pub use event::{Appended, EventPage, EventReader, LastEvent, NewEvent};
+pub use evidence::{AuditExport, ExportPage, ProvenEvent, SignedLog};
 pub use job::{JobDescription, JobKind, JobState};
 pub use jobs::{JobReport, Jobs};
 pub use key::{DestroyKek, KekDescription, KekUse, KekVerb};
@@ -77,6 +82,7 @@ use crate::model::{Duration, TenantId, Timestamp};
 use crate::store::StorageEngine;
 
 use approval::Approvals;
+use evidence::TileRoots;
 use hub::Hub;
 use jobs::{JobCounters, Running};
 use opened::SessionMemo;
@@ -105,6 +111,7 @@ pub struct Service {
     stripes: Stripes,
     reclaims: Reclaims,
     refusals: FailureTally,
+    tile_roots: TileRoots,
     limits: Limits,
     root: Arc<dyn RootAccess>,
     roll: Roll,
@@ -168,6 +175,7 @@ impl Service {
             stripes: Stripes::default(),
             reclaims: Reclaims::default(),
             refusals: FailureTally::default(),
+            tile_roots: TileRoots::default(),
             counters: Counters::default(),
             started: clock.now(),
             engine,

@@ -143,7 +143,7 @@ impl Service {
         let mut rows = self.engine.multi_get(&wanted).await?;
         let rest = rows.split_off(2.min(rows.len()));
         let row = rows.pop().flatten();
-        let tenant = self.usable_tenant(tenant, rows.pop().flatten())?;
+        let (tenant, _) = self.usable_tenant(tenant, rows.pop().flatten()).await?;
         let row = row.ok_or(Error::SessionNotFound)?;
         let now = self.clock.now();
         match self.open_session_row(&tenant, &key, &row)? {
@@ -169,19 +169,19 @@ impl Service {
         })
     }
 
-    /// The tenant as it is now, if its data may be used.
-    pub(super) fn usable_tenant(&self, known: &Tenant, row: Option<Row>) -> Result<Arc<Tenant>, Error> {
+    /// The tenant as it is now, if its data may be used, and its row.
+    pub(super) async fn usable_tenant(
+        &self,
+        known: &Tenant,
+        row: Option<Row>,
+    ) -> Result<(Arc<Tenant>, Row), Error> {
         let Some(row) = row else {
             self.tenants.forget(known.name());
             return Err(Error::TenantNotFound);
         };
-        let tenant = self.keyring.open_tenant(known.row_key(), &row)?;
-        if tenant.revision() != known.revision() {
-            // What is known by name holds keys, too, and must not outlive them.
-            self.tenants.renew(&tenant);
-        }
+        let (tenant, row) = self.tenant_now(known, row).await?;
         match tenant.state() {
-            TenantState::Active => Ok(tenant),
+            TenantState::Active => Ok((tenant, row)),
             TenantState::Suspended => Err(Error::TenantSuspended),
             TenantState::DestroyScheduled => Err(Error::TenantDestroyScheduled),
             TenantState::Destroyed => {

@@ -13,7 +13,7 @@ use crate::crypto::NoteSigner;
 use crate::keyring::{KekVersionState, RootEpoch, RootRecipient, Tenant};
 use crate::model::{KekState, Timestamp};
 
-/// The domain of the key that signs receipts.
+/// The domain of the key that signs receipts, and, under the names of logs, their checkpoints.
 const DOMAIN: &str = "receipt";
 
 impl Service {
@@ -69,7 +69,8 @@ impl Service {
         Ok(())
     }
 
-    fn notary(&self) -> Result<NoteSigner, Error> {
+    /// The store's signing key.
+    pub(super) fn notary(&self) -> Result<NoteSigner, Error> {
         let system = self.keyring.system();
         let signer = NoteSigner::derive(system.control(), self.keyring.store_id(), DOMAIN);
         signer.map_err(|_| Error::Internal)

@@ -7,8 +7,8 @@
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use super::altered::due;
 use super::answers::period;
-use super::key::due;
 use super::sweeper::RECLAIM;
 use super::{Error, Service};
 use crate::audit::Operation;
@@ -80,8 +80,14 @@ impl Service {
 }
 
 /// What a tenant may have left in tables where its rows stand together. Answers of older periods go with their period.
-fn left_by(tenant: TenantId, now: Timestamp) -> [Vec<u8>; 4] {
+fn left_by(tenant: TenantId, now: Timestamp) -> [Vec<u8>; 5] {
     let answers = |period| keys::tenant_answers(period, tenant);
     let period = period(now);
-    [keys::tenant_sessions(tenant), keys::jobs(tenant), answers(period), answers(period.saturating_sub(1))]
+    [
+        keys::tenant_sessions(tenant),
+        keys::jobs(tenant),
+        keys::wrapping_keys(tenant),
+        answers(period),
+        answers(period.saturating_sub(1)),
+    ]
 }

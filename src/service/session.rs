@@ -119,8 +119,7 @@ impl Service {
         let mut rows = self.engine.multi_get(&wanted).await?;
         let answers = rows.split_off(2.min(rows.len()));
         let row = rows.pop().flatten();
-        let tenant_row = rows.pop().flatten();
-        let tenant = self.usable_tenant(tenant, tenant_row.clone())?;
+        let (tenant, tenant_row) = self.usable_tenant(tenant, rows.pop().flatten()).await?;
         if let Some(slot) = slot
             && let Some(given) = slot.given(self, &control_answers(&tenant), &answers)?
         {
@@ -141,7 +140,7 @@ impl Service {
 
         let mut batch = Batch::default();
         // The key version that the session's keys were wrapped under must still be the primary one.
-        batch.expect.push((tenant.row_key().clone(), RowExpect::unchanged(tenant_row.as_ref())));
+        batch.expect.push((tenant.row_key().clone(), RowExpect::unchanged(Some(&tenant_row))));
         batch.expect.push((key.clone(), RowExpect::unchanged(row.as_ref())));
         batch.put.push((keys::expiry(session.end(), &key), Row::marker()));
         batch.put.push((key, Row::new(revision, &[&wrapped.body, &wrapped.sensitive, &metadata])));
@@ -273,7 +272,7 @@ impl Service {
         page: &PageRequest,
     ) -> Result<(Page<SessionDescription>, Receipt), Error> {
         let (_, row) = self.fresh_tenant(tenant).await?;
-        let tenant = self.usable_tenant(tenant, Some(row))?;
+        let (tenant, _) = self.usable_tenant(tenant, Some(row)).await?;
         let scope = list_scope(&tenant, owner);
         let after = scope.open(self, &page.token)?.map(Key::from_stored);
         let mut walk = self.sessions_of(&tenant, after);
@@ -352,7 +351,7 @@ impl Service {
     async fn was_deleted(&self, tenant: &Tenant, slot: &Slot) -> Result<bool, Error> {
         let [now, before] = slot.keys();
         let [row, now, before] = self.read([tenant.row_key().clone(), now, before]).await?;
-        let tenant = self.usable_tenant(tenant, row)?;
+        let (tenant, _) = self.usable_tenant(tenant, row).await?;
         Ok(slot.given::<()>(self, &control_answers(&tenant), &[now, before])?.is_some())
     }
 

@@ -10,8 +10,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures_util::stream::{self, StreamExt as _};
 
+use super::altered::due;
 use super::answers::period;
-use super::key::due;
 use super::opened::{Opened, SessionRow, domain, name_of, opener};
 use super::payload::{EntryPayload, SessionPayload, TombstonePayload};
 use super::{Error, Service};
@@ -160,6 +160,8 @@ impl Service {
         } else if tenant.state() == TenantState::Destroyed {
             // Nothing of it opens any more.
             self.drop_index(Some(&tenant), index).await
+        } else if keys::is_wrapping_key(&row) {
+            self.sweep_wrapping_key(&tenant, index, &row, now).await
         } else if keys::is_session(&row) {
             self.sweep_session(&tenant, &index, second, &row, now).await
         } else if keys::is_reencryption(&row) {
@@ -193,6 +195,20 @@ impl Service {
             return Ok(Swept::NotYet);
         }
         self.drop_index(Some(&tenant), index).await
+    }
+
+    async fn sweep_wrapping_key(
+        &self,
+        tenant: &Tenant,
+        index: Key,
+        key: &Key,
+        now: Timestamp,
+    ) -> Result<Swept, Error> {
+        match self.wrapping_key_due(tenant, key, &index, now).await? {
+            Some(true) => Ok(Swept::Other),
+            Some(false) => Ok(Swept::NotYet),
+            None => self.drop_index(Some(tenant), index).await,
+        }
     }
 
     async fn sweep_session(

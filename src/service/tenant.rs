@@ -14,7 +14,7 @@ use crate::audit::Operation;
 use crate::auth::{ManageTenants, Permit};
 use crate::commit::Receipt;
 use crate::crypto::{ControlKey, Header, KeyId, Kind, Place, open, seal};
-use crate::keyring::{Tenant, TenantChange};
+use crate::keyring::{KeyringError, Tenant, TenantChange};
 use crate::model::{Revision, TenantId, TenantName, TenantRef, TenantState, Timestamp};
 use crate::store::{Batch, Key, Row, RowExpect, ScanRange, Table, keys};
 use serde::{Deserialize, Serialize};
@@ -51,10 +51,11 @@ impl TenantDirectory {
         directory.tenants.insert(tenant.name().clone(), Arc::clone(tenant));
     }
 
-    /// Remembers what a tenant has become, if it is the one that is remembered under its name.
+    /// Remembers what a tenant has become, if it is the one that is remembered under its name, as it was before.
     pub(super) fn renew(&self, tenant: &Arc<Tenant>) {
         if let Some(known) = self.directory().tenants.get_mut(tenant.name())
             && known.tenant_ref() == tenant.tenant_ref()
+            && known.revision() < tenant.revision()
         {
             *known = Arc::clone(tenant);
         }
@@ -92,6 +93,8 @@ pub struct TenantDescription {
     pub rotation_next: u64,
     /// When it will be destroyed, or was, in milliseconds since 1970; 0: neither.
     pub destroy_at: u64,
+    /// Whether versions of its key can be exported.
+    pub exportable: bool,
 }
 
 impl TenantDescription {
@@ -108,6 +111,7 @@ impl TenantDescription {
             rotation_every: u64::try_from(every).unwrap_or(u64::MAX),
             rotation_next: rotation.map_or(0, |rotation| rotation.next.as_millis()),
             destroy_at: tenant.destroy_at().map_or(0, Timestamp::as_millis),
+            exportable: tenant.exportable(),
         }
     }
 }
@@ -152,7 +156,7 @@ impl Service {
         let [row] = self.read([directory.clone()]).await?;
         let key = keys::tenant(self.open_tenant_name(&directory, &row.ok_or(Error::TenantNotFound)?)?);
         let [row] = self.read([key.clone()]).await?;
-        let tenant = self.keyring.open_tenant(&key, &row.ok_or(Error::TenantNotFound)?)?;
+        let (tenant, _) = self.opened_tenant(&key, row.ok_or(Error::TenantNotFound)?).await?;
         if tenant.name() != name {
             return Err(Error::Integrity);
         }
@@ -216,7 +220,7 @@ impl Service {
         }
     }
 
-    /// Creates a tenant with keys of its own.
+    /// Creates a tenant with keys of its own, which may leave the store only if it is `exportable`.
     ///
     /// # Errors
     /// [`Error::AlreadyExists`] when the name is taken.
@@ -224,11 +228,12 @@ impl Service {
         &self,
         permit: &Permit<ManageTenants>,
         name: &TenantName,
+        exportable: bool,
         repeat: Option<Repeat>,
     ) -> Result<Answer<TenantDescription>, Failure> {
         let attempt = self.server_attempt(permit, Operation::TenantCreate);
         let slot = self.system_slot(permit, repeat);
-        let outcome = until_won!(self.create_tenant_once(&attempt, name, slot.as_ref()).await);
+        let outcome = until_won!(self.create_tenant_once(&attempt, name, exportable, slot.as_ref()).await);
         attempt.close(outcome).await
     }
 
@@ -238,7 +243,7 @@ impl Service {
     /// [`Error`] when it cannot be stored.
     pub async fn ensure_tenant(&self, name: &TenantName) -> Result<(), Error> {
         let attempt = self.own_server_attempt(Operation::TenantCreate);
-        match until_won!(self.create_tenant_once(&attempt, name, None).await) {
+        match until_won!(self.create_tenant_once(&attempt, name, false, None).await) {
             Ok(_) | Err(Error::AlreadyExists) => Ok(()),
             Err(error) => Err(error),
         }
@@ -248,6 +253,7 @@ impl Service {
         &self,
         attempt: &Attempt<'_>,
         name: &TenantName,
+        exportable: bool,
         slot: Option<&Slot>,
     ) -> Result<(TenantDescription, Receipt), Error> {
         if let Some(given) = self.system_answer(slot).await? {
@@ -258,7 +264,12 @@ impl Service {
             return Err(Error::AlreadyExists);
         }
         self.may_make_keys()?;
-        let (key, row, tenant) = self.keyring.create_tenant(name, self.clock.now())?;
+        let now = self.clock.now();
+        let (key, row, tenant) = if exportable {
+            self.keyring.create_exportable_tenant(name, now)?
+        } else {
+            self.keyring.create_tenant(name, now)?
+        };
         let plain = payload::encode(&TenantNamePayload { id: tenant.tenant_ref().id.0 })?;
         let header = system_header(Kind::TenantName, Revision::FIRST);
         let place = self.place_within(TenantRef::SYSTEM, &directory);
@@ -305,20 +316,54 @@ impl Service {
     pub(super) async fn tenant_with(&self, id: TenantId) -> Result<Option<Arc<Tenant>>, Error> {
         let key = keys::tenant(id);
         let [tenant] = self.read([key.clone()]).await?;
-        Ok(tenant.map(|row| self.keyring.open_tenant(&key, &row)).transpose()?)
+        match tenant {
+            Some(row) => Ok(Some(self.open_tenant(&key, row).await?.0)),
+            None => Ok(None),
+        }
     }
 
     /// The tenant's row as it is now, whatever its state, while the tenant is not destroyed: its name is free then.
     pub(super) async fn fresh_tenant(&self, known: &Tenant) -> Result<(Arc<Tenant>, Row), Error> {
         let [row] = self.read([known.row_key().clone()]).await?;
         if let Some(row) = row {
-            let tenant = self.keyring.open_tenant(known.row_key(), &row)?;
+            let (tenant, row) = self.tenant_now(known, row).await?;
             if tenant.state() != TenantState::Destroyed {
                 return Ok((tenant, row));
             }
         }
         self.tenants.forget(known.name());
         Err(Error::TenantNotFound)
+    }
+
+    /// A tenant by its row, and the row as it is now. Whoever finds it by its name finds that from now on: what is known by name
+    /// holds keys, too, and must not outlive them.
+    pub(super) async fn open_tenant(&self, key: &Key, row: Row) -> Result<(Arc<Tenant>, Row), Error> {
+        let (tenant, row) = self.opened_tenant(key, row).await?;
+        self.tenants.renew(&tenant);
+        Ok((tenant, row))
+    }
+
+    /// What a tenant that was found by its name has become by its row, and the row as it is now.
+    pub(super) async fn tenant_now(&self, known: &Tenant, row: Row) -> Result<(Arc<Tenant>, Row), Error> {
+        let (tenant, row) = self.opened_tenant(known.row_key(), row).await?;
+        if tenant.revision() != known.revision() {
+            self.tenants.renew(&tenant);
+        }
+        Ok((tenant, row))
+    }
+
+    /// Opens a row that was read just now. The root epoch that it was wrapped under may have ended since, and its key be gone
+    /// from memory: then the row was wrapped anew before, and is read again. One that was not is damaged, or was put back.
+    async fn opened_tenant(&self, key: &Key, mut row: Row) -> Result<(Arc<Tenant>, Row), Error> {
+        loop {
+            match self.keyring.open_tenant(key, &row) {
+                Err(KeyringError::Integrity) if self.keyring.epoch_of(&row).is_err() => {
+                    let [again] = self.read([key.clone()]).await?;
+                    row = again.filter(|again| *again != row).ok_or(Error::Integrity)?;
+                }
+                opened => return Ok((opened?, row)),
+            }
+        }
     }
 
     /// Lists all tenants, those that are destroyed among them.
@@ -349,11 +394,10 @@ impl Service {
             Some((key, _)) if rows.len() == size => scope.seal(self, key.as_bytes())?,
             Some(_) | None => String::new(),
         };
-        let items: Result<Vec<_>, Error> = rows
-            .iter()
-            .map(|(key, row)| Ok(TenantDescription::new(&*self.keyring.open_tenant(key, row)?)))
-            .collect();
-        let items = items?;
+        let mut items = Vec::with_capacity(rows.len());
+        for (key, row) in rows {
+            items.push(TenantDescription::new(&self.open_tenant(&key, row).await?.0));
+        }
         attempt.touched(items.len());
         Ok((Page { items, next }, attempt.record().await?))
     }

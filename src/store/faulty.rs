@@ -78,6 +78,14 @@ pub enum Effect {
     FailAfter(Failure),
     /// It waits for what the hook returns, and goes on.
     Wait(Hook),
+    /// The engine below does it, and then it waits for what the hook returns: an answer that is old when it comes.
+    WaitAfter(Hook),
+}
+
+/// What happens to a call that the engine below has done.
+enum After {
+    Fail(Failure),
+    Wait(BoxFuture<'static, ()>),
 }
 
 /// An entry of the script.
@@ -140,8 +148,8 @@ impl<E: StorageEngine> Faulty<E> {
         &self.inner
     }
 
-    /// Counts a call, lets it wait if the script says so, and says what else happens to it.
-    async fn enter(&self, operation: Operation) -> Result<Option<Failure>, EngineError> {
+    /// Counts a call, lets it wait if the script says so, and says what happens to it afterwards.
+    async fn enter(&self, operation: Operation) -> Result<Option<After>, EngineError> {
         let (call, effect) = self.script().next(operation);
         if self.failed.load(Ordering::Acquire) && operation != Operation::Close {
             return Err(EngineError::Closed);
@@ -149,7 +157,8 @@ impl<E: StorageEngine> Faulty<E> {
         match effect {
             None => Ok(None),
             Some(Effect::Fail(failure)) => Err(self.fail(operation, failure)),
-            Some(Effect::FailAfter(failure)) => Ok(Some(failure)),
+            Some(Effect::FailAfter(failure)) => Ok(Some(After::Fail(failure))),
+            Some(Effect::WaitAfter(hook)) => Ok(Some(After::Wait(hook(call)))),
             Some(Effect::Wait(hook)) => {
                 hook(call).await;
                 Ok(None)
@@ -157,14 +166,21 @@ impl<E: StorageEngine> Faulty<E> {
         }
     }
 
-    fn leave<T>(
+    async fn leave<T>(
         &self,
         operation: Operation,
-        failure: Option<Failure>,
+        after: Option<After>,
         result: Result<T, EngineError>,
     ) -> Result<T, EngineError> {
         let value = result?;
-        failure.map_or(Ok(value), |failure| Err(self.fail(operation, failure)))
+        match after {
+            None => Ok(value),
+            Some(After::Fail(failure)) => Err(self.fail(operation, failure)),
+            Some(After::Wait(waited)) => {
+                waited.await;
+                Ok(value)
+            }
+        }
     }
 
     fn fail(&self, operation: Operation, failure: Failure) -> EngineError {
@@ -200,32 +216,32 @@ impl<E: StorageEngine> StorageEngine for Faulty<E> {
     }
 
     async fn multi_get(&self, keys: &[Key]) -> Result<Vec<Option<Row>>, EngineError> {
-        let failure = self.enter(Operation::MultiGet).await?;
-        self.leave(Operation::MultiGet, failure, self.inner.multi_get(keys).await)
+        let after = self.enter(Operation::MultiGet).await?;
+        self.leave(Operation::MultiGet, after, self.inner.multi_get(keys).await).await
     }
 
     async fn scan(&self, range: ScanRange, limit: usize) -> Result<ScanPage, EngineError> {
-        let failure = self.enter(Operation::Scan).await?;
-        self.leave(Operation::Scan, failure, self.inner.scan(range, limit).await)
+        let after = self.enter(Operation::Scan).await?;
+        self.leave(Operation::Scan, after, self.inner.scan(range, limit).await).await
     }
 
     async fn scan_keys(&self, range: ScanRange, limit: usize) -> Result<Vec<Key>, EngineError> {
-        let failure = self.enter(Operation::Scan).await?;
-        self.leave(Operation::Scan, failure, self.inner.scan_keys(range, limit).await)
+        let after = self.enter(Operation::Scan).await?;
+        self.leave(Operation::Scan, after, self.inner.scan_keys(range, limit).await).await
     }
 
     async fn commit(&self, batch: Batch) -> Result<CommitOutcome, EngineError> {
-        let failure = self.enter(Operation::Commit).await?;
-        self.leave(Operation::Commit, failure, self.inner.commit(batch).await)
+        let after = self.enter(Operation::Commit).await?;
+        self.leave(Operation::Commit, after, self.inner.commit(batch).await).await
     }
 
     async fn stats(&self) -> Result<EngineStats, EngineError> {
-        let failure = self.enter(Operation::Stats).await?;
-        self.leave(Operation::Stats, failure, self.inner.stats().await)
+        let after = self.enter(Operation::Stats).await?;
+        self.leave(Operation::Stats, after, self.inner.stats().await).await
     }
 
     async fn close(&self) -> Result<(), EngineError> {
-        let failure = self.enter(Operation::Close).await?;
-        self.leave(Operation::Close, failure, self.inner.close().await)
+        let after = self.enter(Operation::Close).await?;
+        self.leave(Operation::Close, after, self.inner.close().await).await
     }
 }

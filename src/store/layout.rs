@@ -34,6 +34,8 @@ pub enum Table {
     Job = b'J',
     /// What was asked for and needs the approval of a second person.
     Approval = b'P',
+    /// Wrapping keys, for key material that is to be imported.
+    WrappingKey = b'W',
     /// Blocks of leaves of access logs.
     LogBlock = b'L',
     /// Heads of access logs.
@@ -312,6 +314,24 @@ pub mod keys {
     pub fn approval_id(row: &Key) -> Option<[u8; 16]> {
         let is_approval = row.as_bytes().first() == Some(&(Table::Approval as u8));
         is_approval.then(|| row.within_tenant().try_into().ok())?
+    }
+
+    /// A wrapping key of a tenant.
+    #[must_use]
+    pub fn wrapping_key(tenant: TenantId, id: &[u8; 16]) -> Key {
+        key(Table::WrappingKey, &[&tenant.0, id])
+    }
+
+    /// All wrapping keys of a tenant.
+    #[must_use]
+    pub fn wrapping_keys(tenant: TenantId) -> Vec<u8> {
+        key(Table::WrappingKey, &[&tenant.0]).0
+    }
+
+    /// Whether a key is that of a wrapping key.
+    #[must_use]
+    pub fn is_wrapping_key(row: &Key) -> bool {
+        row.as_bytes().first() == Some(&(Table::WrappingKey as u8))
     }
 
     /// The remembered answer to a request id that was given in `period`.

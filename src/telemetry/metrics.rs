@@ -51,6 +51,14 @@ metrics! {
     /// Calls that the caller was not permitted to make.
     denials: Counter = "strongroom_authorization_denials_total", Counter::default();
 
+    /// Looks at files of certificates, authorities, revocations and issuers' keys that found some that cannot be used.
+    identity_reload_failures: Counter = "strongroom_identity_reload_failures_total", Counter::default();
+
+    /// How long the root provider has not answered as it should, in seconds; 0 while it does. From 180 on no new keys are made.
+    root_unwell_seconds: Gauge = "strongroom_root_unwell_seconds", Gauge::default();
+    /// How long the root provider has wrapped with another key than the root key is wrapped for, in seconds; 0 when it does not.
+    root_key_changed_seconds: Gauge = "strongroom_root_key_changed_seconds", Gauge::default();
+
     /// Time that the engine took for a group, until it was durable.
     commit_seconds: CopiedHistogram = "strongroom_commit_seconds", CopiedHistogram::default();
     /// Groups committed.

@@ -284,13 +284,17 @@ async fn a_tenant_in_use_is_destroyed_only_by_who_knows_what_dies() {
 #[tokio::test]
 async fn what_is_scheduled_can_be_done_at_once() {
     let site = Site::inside().await;
+    let wrapping = v1::GetWrappingKeyRequest { tenant: site.tenant.clone() };
+    answered(site.admin().get_wrapping_key(wrapping.clone()).await);
     suspend(&site).await;
     answered(site.admin().destroy_tenant(destroy(&site)).await);
+    refused(site.admin().get_wrapping_key(wrapping).await, Code::FailedPrecondition, "TENANT_STATE");
     answered(site.admin().destroy_tenant(now(&site, 0)).await);
     site.world().sweep().await;
     let rows = site.world().rows().await;
     let table = |wanted: Table| rows.iter().filter(|(key, _)| key.as_bytes()[0] == wanted as u8).count();
     assert_eq!((table(Table::TenantName), table(Table::Tenant), table(Table::Expiry)), (0, 1, 0));
+    assert_eq!(table(Table::WrappingKey), 0);
     let status = answered(site.admin().get_status(v1::GetStatusRequest {}).await).0;
     assert_eq!(status.tenants, 0);
 }

@@ -13,7 +13,7 @@ use crate::requests::{
 use crate::site::Site;
 use crate::support::{Context, Control, Refusal};
 
-const SCOPES: [(Scope, &str); 12] = [
+const SCOPES: [(Scope, &str); 14] = [
     (Scope::Read, "read"),
     (Scope::ReadFull, "read-full"),
     (Scope::Write, "write"),
@@ -26,6 +26,8 @@ const SCOPES: [(Scope, &str); 12] = [
     (Scope::KeysDestroy, "keys-destroy"),
     (Scope::KeysDestroyNow, "keys-destroy-now"),
     (Scope::Root, "root"),
+    (Scope::KeysImport, "keys-import"),
+    (Scope::KeysExport, "keys-export"),
 ];
 
 /// Calls that fail for another reason than a permission were permitted.
@@ -190,6 +192,24 @@ const ADMIN: &[(&str, &str, bool, Admin)] = &[
         admin!(rotate_session_key, |tenant| v1::RotateSessionKeyRequest { tenant, ..Default::default() }),
     ),
     (
+        "GetWrappingKey",
+        "keys-import",
+        true,
+        admin!(get_wrapping_key, |tenant| v1::GetWrappingKeyRequest { tenant }),
+    ),
+    (
+        "ImportKek",
+        "keys-import",
+        true,
+        admin!(import_kek, |tenant| v1::ImportKekRequest { tenant, ..Default::default() }),
+    ),
+    (
+        "ExportKek",
+        "keys-export",
+        true,
+        admin!(export_kek, |tenant| v1::ExportKekRequest { tenant, version: 1, ..Default::default() }),
+    ),
+    (
         "StartJob",
         "keys",
         true,
@@ -230,6 +250,14 @@ const ADMIN: &[(&str, &str, bool, Admin)] = &[
     ("RevokeToken", "tokens", false, admin!(revoke_token, |_| v1::RevokeTokenRequest::default())),
     ("SearchAudit", "audit", true, admin!(search_audit, |tenant| search(&tenant))),
     ("SearchAudit of the server", "audit", false, admin!(search_audit, |_| search(""))),
+    (
+        "GetCheckpoint",
+        "audit",
+        true,
+        admin!(get_checkpoint, |tenant| v1::GetCheckpointRequest { tenant, ..Default::default() }),
+    ),
+    ("GetProof", "audit", true, admin!(get_proof, |tenant| v1::GetProofRequest { tenant, sequence: 0 })),
+    ("ExportAudit", "audit", true, admin!(export_audit, |tenant| v1::ExportAuditRequest { tenant })),
     (
         "TailAudit",
         "audit",

@@ -11,10 +11,11 @@ use strongroom::keyring::Keyring;
 use strongroom::model::{KekState as State, KekVersion};
 use strongroom::proto::v1;
 use strongroom::store::{Effect, Fault, Hook, Operation, Table};
+use tokio::task::JoinHandle;
 
 use crate::requests::{create, new_put, put_of, read, seconds};
 use crate::site::Site;
-use crate::support::{Inside, Login, soon};
+use crate::support::{Inside, soon};
 
 const CREATORS: u64 = 4;
 const SESSIONS: usize = 6;
@@ -24,6 +25,10 @@ const CHANGES: usize = 12;
 struct Dice(AtomicU64);
 
 impl Dice {
+    fn of(seed: u64) -> Arc<Self> {
+        Arc::new(Self(AtomicU64::new(seed.wrapping_mul(0x2545_f491_4f6c_dd1d))))
+    }
+
     fn below(&self, bound: u64) -> u64 {
         let mut x = self.0.fetch_add(0x9e37_79b9_7f4a_7c15, Ordering::Relaxed);
         x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -52,8 +57,11 @@ fn reason(status: &tonic::Status) -> String {
     crate::support::Refusal::of(status).reason
 }
 
-/// Creates sessions and writes to them; returns those that were acknowledged, with the value that was, if one was.
-async fn creator(site: Arc<Site>, number: u64) -> Vec<(v1::SessionRef, Option<String>)> {
+/// A session that was acknowledged, with the value that was, if one was.
+type Made = (v1::SessionRef, Option<String>);
+
+/// Creates sessions and writes to them; returns those that were acknowledged.
+async fn creator(site: Arc<Site>, number: u64) -> Vec<Made> {
     let mut made = Vec::new();
     for turn in 0..SESSIONS {
         let mut app = site.app();
@@ -131,18 +139,26 @@ async fn roller(site: Arc<Site>, stop: Arc<AtomicBool>) {
     }
 }
 
+/// Has rewraps done, over and over.
 async fn rewrapper(site: Arc<Site>, stop: Arc<AtomicBool>) {
-    let start = v1::StartJobRequest {
-        tenant: site.tenant.clone(),
-        kind: v1::JobKind::Rewrap.into(),
-        ..Default::default()
-    };
     while !stop.load(Ordering::Relaxed) {
-        // One may be at work already, and a lost race is no harm.
-        drop(site.admin().start_job(start.clone()).await);
+        start_rewrap(&site).await;
         drop(site.world().jobs.round().await);
         tokio::task::yield_now().await;
     }
+}
+
+/// Asks for rewraps, which a server process does by itself, over and over.
+async fn starter(site: Arc<Site>, stop: Arc<AtomicBool>) {
+    while !stop.load(Ordering::Relaxed) {
+        start_rewrap(&site).await;
+    }
+}
+
+async fn start_rewrap(site: &Site) {
+    let (tenant, kind) = (site.tenant.clone(), v1::JobKind::Rewrap.into());
+    // One may be at work already, and a lost race is no harm.
+    drop(site.admin().start_job(v1::StartJobRequest { tenant, kind, ..Default::default() }).await);
 }
 
 /// What the rows say: sessions by the version that they name, and the state of each version.
@@ -162,26 +178,52 @@ async fn found(inside: &Inside) -> (BTreeMap<KekVersion, u64>, BTreeMap<KekVersi
     (sessions, states)
 }
 
-async fn race(seed: u64) {
-    let site = Arc::new(Site::within(Inside::open_seeded(seed).await));
-    let dice = Arc::new(Dice(AtomicU64::new(seed.wrapping_mul(0x2545_f491_4f6c_dd1d))));
-    slow_down(&site, &dice);
-    let stop = Arc::new(AtomicBool::new(false));
-    let rewraps = seed % 2 == 1;
-    let rolling = seed.is_multiple_of(3).then(|| tokio::spawn(roller(Arc::clone(&site), Arc::clone(&stop))));
-    let rewrapping = rewraps.then(|| tokio::spawn(rewrapper(Arc::clone(&site), Arc::clone(&stop))));
-    let keeping = tokio::spawn(keeper(Arc::clone(&site), dice));
+/// Who works beside those who create and the one who changes keys, until told to stop.
+#[derive(Default)]
+struct Others {
+    stop: Arc<AtomicBool>,
+    working: Vec<JoinHandle<()>>,
+}
+
+impl Others {
+    fn add<F: Future<Output = ()> + Send + 'static>(&mut self, work: impl FnOnce(Arc<AtomicBool>) -> F) {
+        self.working.push(tokio::spawn(work(Arc::clone(&self.stop))));
+    }
+
+    async fn end(self) {
+        self.stop.store(true, Ordering::Relaxed);
+        for working in self.working {
+            working.await.unwrap();
+        }
+    }
+}
+
+/// Has all of them work at the same time; returns what was made, and how many of these were said to have died.
+async fn contend(site: &Arc<Site>, dice: Arc<Dice>, others: Others) -> (Vec<Made>, u64) {
+    let keeping = tokio::spawn(keeper(Arc::clone(site), dice));
     let creating: Vec<_> =
-        (0..CREATORS).map(|number| tokio::spawn(creator(Arc::clone(&site), number))).collect();
+        (0..CREATORS).map(|number| tokio::spawn(creator(Arc::clone(site), number))).collect();
     let mut made = Vec::new();
     for creating in creating {
         made.extend(creating.await.unwrap());
     }
     let killed = keeping.await.unwrap();
-    stop.store(true, Ordering::Relaxed);
-    for working in [rewrapping, rolling].into_iter().flatten() {
-        working.await.unwrap();
+    others.end().await;
+    (made, killed)
+}
+
+async fn race(seed: u64) {
+    let site = Arc::new(Site::within(Inside::open_seeded(seed).await));
+    let dice = Dice::of(seed);
+    slow_down(&site, &dice);
+    let (mut others, rewraps) = (Others::default(), seed % 2 == 1);
+    if seed.is_multiple_of(3) {
+        others.add(|stop| roller(Arc::clone(&site), stop));
     }
+    if rewraps {
+        others.add(|stop| rewrapper(Arc::clone(&site), stop));
+    }
+    let (made, killed) = contend(&site, dice, others).await;
 
     let (sessions, states) = found(site.world()).await;
     assert_eq!(sessions.values().sum::<u64>(), made.len() as u64, "seed {seed}");
@@ -195,15 +237,48 @@ async fn race(seed: u64) {
     assert!(
         states.iter().all(|(version, state)| *state != State::Pending || !sessions.contains_key(version))
     );
+    assert_eq!(gone(&site, &made, seed).await, lost, "seed {seed}");
+}
 
-    // Whatever is not dead opens, once it may, with what was acknowledged.
-    let mut admin = site.world().control(Login::Admin);
-    for (version, _) in states.iter().filter(|(_, state)| **state == State::Disabled) {
-        let (tenant, version) = (site.tenant.clone(), version.0);
-        admin.enable_kek(v1::EnableKekRequest { tenant, version, ..Default::default() }).await.unwrap();
+/// The same with a server process, and what it says of itself.
+async fn race_with_a_process(seed: u64) {
+    let site = Arc::new(Site::outside().await);
+    let (mut others, rewraps) = (Others::default(), seed % 2 == 1);
+    if rewraps {
+        others.add(|stop| starter(Arc::clone(&site), stop));
+    }
+    let (made, killed) = contend(&site, Dice::of(seed), others).await;
+
+    let count = v1::CountKekUseRequest { tenant: site.tenant.clone() };
+    let uses = site.admin().count_kek_use(count).await.unwrap().into_inner().uses;
+    let keks = keks(&site).await;
+    let is_dead = |of: &&v1::KekUse| {
+        keks.iter().any(|kek| kek.version == of.version && kek.state() == v1::KekState::Destroyed)
+    };
+    let living: u64 = uses.iter().filter(|of| !is_dead(of)).map(|of| of.sessions).sum();
+    let lost = made.len() as u64 - living;
+    assert!(lost == killed || rewraps && lost < killed, "seed {seed}: {lost} of {killed}");
+    for kek in &keks {
+        let wraps = uses.iter().any(|of| of.version == kek.version && of.sessions > 0);
+        assert!(!wraps || kek.state() != v1::KekState::Pending, "seed {seed}");
+    }
+    assert_eq!(gone(&site, &made, seed).await, lost, "seed {seed}");
+}
+
+async fn keks(site: &Site) -> Vec<v1::Kek> {
+    let list = v1::ListKeksRequest { tenant: site.tenant.clone(), page_size: 100, ..Default::default() };
+    site.admin().list_keks(list).await.unwrap().into_inner().keks
+}
+
+/// How many of the sessions are gone. Whatever is not opens, once it may, with what was acknowledged.
+async fn gone(site: &Site, made: &[Made], seed: u64) -> u64 {
+    for kek in keks(site).await.into_iter().filter(|kek| kek.state() == v1::KekState::Disabled) {
+        let (tenant, version) = (site.tenant.clone(), kek.version);
+        let enable = v1::EnableKekRequest { tenant, version, ..Default::default() };
+        site.admin().enable_kek(enable).await.unwrap();
     }
     let mut gone = 0;
-    for (session, value) in &made {
+    for (session, value) in made {
         match site.app().read_entry(read(session, "key")).await {
             Ok(answer) => {
                 let read = answer.into_inner().entry.unwrap().value;
@@ -216,7 +291,7 @@ async fn race(seed: u64) {
             },
         }
     }
-    assert_eq!(gone, lost, "seed {seed}");
+    gone
 }
 
 /// Creates sessions and writes to them until the tenant is gone; returns how many writes were acknowledged.
@@ -243,7 +318,7 @@ async fn tenant_user(site: Arc<Site>) -> usize {
 /// Destroys a tenant that is in use, and then sees that nothing comes after that.
 async fn end_of_tenant(seed: u64) {
     let site = Arc::new(Site::within(Inside::open_seeded(seed).await));
-    let dice = Arc::new(Dice(AtomicU64::new(seed.wrapping_mul(0x2545_f491_4f6c_dd1d))));
+    let dice = Dice::of(seed);
     slow_down(&site, &dice);
     let users: Vec<_> = (0..CREATORS).map(|_| tokio::spawn(tenant_user(Arc::clone(&site)))).collect();
     for _ in 0..dice.below(60) {
@@ -297,5 +372,12 @@ fn seeds() -> std::ops::Range<u64> {
 async fn no_session_is_lost_but_those_that_a_destruction_was_told_of() {
     for seed in seeds() {
         soon(race(seed)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_process_loses_no_session_but_those_that_a_destruction_was_told_of() {
+    for seed in seeds() {
+        soon(race_with_a_process(seed)).await;
     }
 }

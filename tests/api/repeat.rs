@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use strongroom::crypto::{Secret, WrappingPublicKey};
+use strongroom::env::SystemEntropy;
 use strongroom::proto::v1::{self, Scope};
 use tonic::Code;
 
@@ -191,6 +193,24 @@ async fn administrators_requests_are_done_once() {
     let request = v1::RevokeTokenRequest { name: request.name, ..Default::default() };
     let other = |other: &mut v1::RevokeTokenRequest| other.name.push('w');
     repeats!(site.admin(), revoke_token, request, other);
+}
+
+#[tokio::test]
+async fn an_import_is_done_once() {
+    let site = Site::outside().await;
+    let get = v1::GetWrappingKeyRequest { tenant: site.tenant.clone() };
+    let key = answered(site.admin().get_wrapping_key(get).await).0.wrapping_key.unwrap();
+    let public = WrappingPublicKey(key.public_key[..].try_into().unwrap());
+    let material = Secret::generate(&SystemEntropy::new()).unwrap();
+    let request = v1::ImportKekRequest {
+        tenant: site.tenant.clone(),
+        wrapping_key_uid: key.uid,
+        wrapped: public.wrap_now(key.info.as_bytes(), &material).unwrap().0.to_vec().into(),
+        ..Default::default()
+    };
+    let other = |other: &mut v1::ImportKekRequest| other.pending = true;
+    let (_, made) = repeats!(site.admin(), import_kek, request, other);
+    assert_eq!(made.kek.unwrap().version, 2);
 }
 
 #[tokio::test]

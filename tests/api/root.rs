@@ -1,13 +1,18 @@
 //! The root epoch keys: rolled while others write, shared, verified.
 
+use std::sync::Arc;
+
 use strongroom::keyring::KeyringError;
 use strongroom::proto::v1;
-use strongroom::store::{Operation, Row, Table};
-use tonic::Code;
+use strongroom::store::{
+    Batch, CommitOutcome, Effect, Fault, Hook, Operation, Row, StorageEngine as _, Table,
+};
+use tokio::sync::Semaphore;
+use tonic::{Code, Response, Status};
 
-use crate::requests::{read, recovery_key};
+use crate::requests::{create, read, recovery_key};
 use crate::site::Site;
-use crate::support::{answered, until};
+use crate::support::{answered, refused, soon, until};
 
 async fn root(site: &Site) -> v1::Root {
     answered(site.admin().get_root(v1::GetRootRequest {}).await).0.root.unwrap()
@@ -116,6 +121,59 @@ async fn a_change_of_a_tenant_that_a_roll_comes_by_is_not_lost() {
     roll(&site).await;
     let list = v1::ListKeksRequest { tenant: site.tenant.clone(), ..Default::default() };
     assert_eq!(answered(site.admin().list_keks(list).await).0.keks.len(), 2);
+}
+
+/// Has a call wait with the tenant's row, which it read, until the epoch that this is wrapped under has ended, and others have
+/// seen what the row became.
+async fn overtaken<T: Send + 'static>(
+    site: &Site,
+    call: impl Future<Output = Result<Response<T>, Status>> + Send + 'static,
+) -> T {
+    rotate(site).await;
+    let (read, ended) = (Arc::new(Semaphore::new(0)), Arc::new(Semaphore::new(0)));
+    let hook: Hook = Arc::new({
+        let (read, ended) = (Arc::clone(&read), Arc::clone(&ended));
+        move |_| {
+            let (read, ended) = (Arc::clone(&read), Arc::clone(&ended));
+            Box::pin(async move {
+                read.add_permits(1);
+                ended.acquire().await.unwrap().forget();
+            })
+        }
+    });
+    let engine = &site.world().engine;
+    // The first that it reads is its token.
+    let number = Some(engine.calls(Operation::MultiGet) + 2);
+    engine.inject(Fault { operation: Operation::MultiGet, number, effect: Effect::WaitAfter(hook) });
+    let calling = tokio::spawn(call);
+    read.acquire().await.unwrap().forget();
+    roll(site).await;
+    answered(site.admin().get_tenant(v1::GetTenantRequest { name: site.tenant.clone() }).await);
+    ended.add_permits(1);
+    answered(soon(calling).await.unwrap()).0
+}
+
+#[tokio::test]
+async fn who_read_a_row_before_its_epoch_ended_reads_it_again_and_one_that_was_put_back_is_damage() {
+    let site = Site::inside().await;
+    let session = site.session().await;
+    site.put(&session, "key", "value").await;
+    let before = tenant_rows(&site).await;
+
+    let (mut app, request) = (site.app(), read(&session, "key"));
+    let entry = overtaken(&site, async move { app.read_entry(request).await }).await.entry.unwrap();
+    assert_eq!(entry.value, "value");
+    let (mut app, request) = (site.app(), create(&site.tenant));
+    overtaken(&site, async move { app.create_session(request).await }).await;
+    let (mut admin, tenant) = (site.admin(), site.tenant.clone());
+    let request = v1::RotateKekRequest { tenant, ..Default::default() };
+    let kek = overtaken(&site, async move { admin.rotate_kek(request).await }).await.kek.unwrap();
+    assert_eq!(kek.version, 2);
+
+    let put_back = Batch { put: before, ..Batch::default() };
+    assert_eq!(site.world().engine.commit(put_back).await.unwrap(), CommitOutcome::Committed);
+    let outcome = site.app().read_entry(read(&session, "key")).await;
+    refused(outcome, Code::DataLoss, "INTEGRITY_FAILURE");
 }
 
 #[tokio::test]

@@ -1,5 +1,7 @@
 //! What the process returns, and that errors say what, why and what to do.
 
+use serde_json::json;
+
 use crate::command::{strongroom, strongroom_with};
 use crate::fake::{self, Fake};
 use crate::profile::without_server;
@@ -75,7 +77,11 @@ fn what_does_not_exist_is_3() {
     for words in [
         vec!["session", "get", "srs_unknown"],
         vec!["entry", "get", &session, "unknown"],
-        vec!["entry", "delete", &session, "unknown"],
+        vec!["entry", "delete", &session, "unknown", "--yes"],
+        vec!["entry", "delete", &session, "unknown", "--dry-run"],
+        vec!["session", "delete", "srs_unknown", "--dry-run"],
+        vec!["token", "revoke", "unknown", "--dry-run"],
+        vec!["tenant", "suspend", "unknown", "--dry-run"],
         vec!["tenant", "describe", "unknown"],
         vec!["key", "list", "--tenant", "unknown"],
     ] {
@@ -128,6 +134,7 @@ fn destruction_without_a_terminal_needs_yes() {
         vec!["session", "purge", &session],
         vec!["tenant", "suspend", "demo"],
         vec!["token", "revoke", "app"],
+        vec!["entry", "delete", &session, "k"],
     ] {
         // What is typed does not count: it may come from a pipe that was meant for something else.
         let run = strongroom_with(fake.dir(), &words, format!("{}\n", words[2]).as_bytes()).fails(1);
@@ -136,6 +143,34 @@ fn destruction_without_a_terminal_needs_yes() {
     strongroom(fake.dir(), ["session", "get", &session]).ok();
     strongroom(fake.dir(), ["session", "delete", &session, "--yes"]).ok();
     strongroom(fake.dir(), ["session", "get", &session]).fails(3);
+}
+
+#[test]
+fn a_dry_run_says_what_would_be_lost_and_changes_nothing() {
+    let fake = Fake::start();
+    let session = fake.session();
+    for key in ["one", "two"] {
+        strongroom(fake.dir(), ["entry", "put", &session, key, "--value", "hunter2"]).ok();
+    }
+    strongroom(fake.dir(), ["token", "create", "ci", "--scope", "read", "--show"]).ok();
+    strongroom(fake.dir(), ["tenant", "create", "acme"]).ok();
+    for (words, lost, call) in [
+        (vec!["session", "delete", &session], json!({"session": session, "entries": 2}), "delete_session"),
+        (vec!["session", "purge", &session], json!({"session": session, "entries": 2}), "purge_sensitive"),
+        (vec!["entry", "delete", &session, "one"], json!({"key": "one", "revision": 1}), "delete_entry"),
+        (vec!["tenant", "suspend", "acme"], json!({"tenant": "acme", "state": "active"}), "suspend_tenant"),
+        (vec!["token", "revoke", "ci"], json!({"token": "ci", "revoked": false}), "revoke_token"),
+    ] {
+        let run = strongroom(fake.dir(), words.iter().copied().chain(["--dry-run"])).ok();
+        assert!(run.err.contains("Nothing was changed: this was a dry run."), "{words:?}: {run:?}");
+        assert!(!run.text().contains("hunter2"), "{words:?}: {run:?}");
+        let run = strongroom(fake.dir(), words.iter().copied().chain(["--dry-run", "--output", "json"])).ok();
+        let said = run.json();
+        for (field, value) in lost.as_object().unwrap() {
+            assert_eq!(&said[field], value, "{words:?}: {run:?}");
+        }
+        assert_eq!(fake.calls_of(call), 0, "{words:?}");
+    }
 }
 
 #[test]

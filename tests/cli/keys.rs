@@ -28,14 +28,15 @@ fn versions_are_listed_with_the_time_of_their_destruction() {
     let fake = Fake::rotated(0);
     key(&fake, &["destroy", "1", "--yes"]).ok();
     let expected = "\
-VERSION  STATE              CREATED                   STATE SINCE               DESTRUCTION
-1        destroy-scheduled  2026-07-01T12:00:00.000Z  2026-07-01T12:00:00.000Z  2026-07-08T12:00:00.000Z
-2        primary            2026-07-01T12:00:00.000Z  2026-07-01T12:00:00.000Z  -
+VERSION  STATE              ORIGIN     CREATED                   STATE SINCE               EXPORTED  DESTRUCTION
+1        destroy-scheduled  generated  2026-07-01T12:00:00.000Z  2026-07-01T12:00:00.000Z  -         2026-07-08T12:00:00.000Z
+2        primary            generated  2026-07-01T12:00:00.000Z  2026-07-01T12:00:00.000Z  -         -
 ";
     assert_eq!(key(&fake, &["list"]).ok().text(), expected);
     let version = |version, state, destruction| {
         json!({
             "version": version, "state": state, "created": fake::TIME, "state_since": fake::TIME, "destruction": destruction,
+            "origin": "generated", "exported": null,
         })
     };
     let expected = json!([version(1, "destroy-scheduled", Some(WEEK_LATER)), version(2, "primary", None)]);
@@ -44,8 +45,10 @@ VERSION  STATE              CREATED                   STATE SINCE               
     let expected = "\
 version      2
 state        primary
+origin       generated
 created      2026-07-01T12:00:00.000Z
 state since  2026-07-01T12:00:00.000Z
+exported     -
 destruction  -
 ";
     assert_eq!(key(&fake, &["describe", "2"]).ok().text(), expected);

@@ -14,10 +14,13 @@
 mod approvals;
 mod bench;
 mod command;
+mod custody;
 mod dev_server;
+mod evidence;
 mod exit_codes;
 mod fake;
 mod help;
+mod identity;
 mod installation;
 mod jobs;
 mod keys;

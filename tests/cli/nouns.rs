@@ -77,10 +77,13 @@ fn conditions_and_lifetimes_reach_the_server() {
     strongroom(fake.dir(), ["entry", "put", &session, "k", "--value", "2", "--expect", "1", "--ttl", "15m"])
         .ok();
     strongroom(fake.dir(), ["entry", "put", &session, "k", "--value", "3", "--expect", "1"]).fails(1);
-    strongroom(fake.dir(), ["entry", "delete", &session, "k", "--expect", "1"]).fails(1);
+    strongroom(fake.dir(), ["entry", "delete", &session, "k", "--yes", "--expect", "1"]).fails(1);
     assert_eq!(fake.last_ttl(), Some(900));
-    let gone =
-        strongroom(fake.dir(), ["entry", "delete", &session, "k", "--expect", "2", "--output", "json"]).ok();
+    let gone = strongroom(
+        fake.dir(),
+        ["entry", "delete", &session, "k", "--yes", "--expect", "2", "--output", "json"],
+    )
+    .ok();
     assert_eq!(gone.json(), json!({"key": "k", "revision": 3}));
 }
 
@@ -89,8 +92,11 @@ fn a_value_that_is_taken_is_printed_once() {
     let fake = Fake::start();
     let session = fake.session();
     strongroom(fake.dir(), ["entry", "put", &session, "once", "--value", "v"]).ok();
-    assert_eq!(strongroom(fake.dir(), ["entry", "delete", &session, "once", "--return"]).ok().out, b"v");
-    strongroom(fake.dir(), ["entry", "delete", &session, "once", "--return"]).fails(3);
+    assert_eq!(
+        strongroom(fake.dir(), ["entry", "delete", &session, "once", "--yes", "--return"]).ok().out,
+        b"v"
+    );
+    strongroom(fake.dir(), ["entry", "delete", &session, "once", "--yes", "--return"]).fails(3);
 }
 
 #[test]

@@ -30,7 +30,8 @@ pub fn data_plane(dir: &Path) {
         as_alice(&["event", "tail", &session, "log", "--raw", "--view", "full"], b"").ok().out,
         b"one\ntwo\n"
     );
-    let taken = as_alice(&["entry", "delete", &session, "basket", "--return", "--view", "full"], b"").ok();
+    let taken =
+        as_alice(&["entry", "delete", &session, "basket", "--yes", "--return", "--view", "full"], b"").ok();
     assert_eq!(taken.out, b"other");
     as_alice(&["entry", "get", &session, "basket"], b"").fails(3);
     as_alice(&["session", "delete", &session, "--yes"], b"").ok();

@@ -50,6 +50,7 @@ fn tenant(name: &str, state: v1::TenantState) -> Option<v1::Tenant> {
 
 fn kek(version: u32, state: v1::KekState) -> v1::Kek {
     let mut kek = v1::Kek { version, create_time: WHEN, state_time: WHEN, ..v1::Kek::default() };
+    kek.set_origin(v1::KekOrigin::Generated);
     kek.set_state(state);
     kek
 }
@@ -92,6 +93,7 @@ impl Control {
 #[tonic::async_trait]
 impl AdminService for Control {
     type TailAuditStream = ReceiverStream<Result<v1::TailAuditResponse, Status>>;
+    type ExportAuditStream = ReceiverStream<Result<v1::ExportAuditResponse, Status>>;
 
     async fn create_tenant(
         &self,
@@ -241,6 +243,27 @@ impl AdminService for Control {
         Ok(Response::new(v1::CancelKekDestructionResponse { kek: Some(kek) }))
     }
 
+    async fn get_wrapping_key(
+        &self,
+        _: Request<v1::GetWrappingKeyRequest>,
+    ) -> Result<Response<v1::GetWrappingKeyResponse>, Status> {
+        Err(Status::unimplemented("is tried on a real server"))
+    }
+
+    async fn import_kek(
+        &self,
+        _: Request<v1::ImportKekRequest>,
+    ) -> Result<Response<v1::ImportKekResponse>, Status> {
+        Err(Status::unimplemented("is tried on a real server"))
+    }
+
+    async fn export_kek(
+        &self,
+        _: Request<v1::ExportKekRequest>,
+    ) -> Result<Response<v1::ExportKekResponse>, Status> {
+        Err(Status::unimplemented("is tried on a real server"))
+    }
+
     async fn start_job(
         &self,
         request: Request<v1::StartJobRequest>,
@@ -311,6 +334,41 @@ impl AdminService for Control {
         let events: Vec<_> = all.iter().skip(start).take(2).cloned().collect();
         let next = if start + 2 < all.len() { (start + 2).to_string() } else { String::new() };
         Ok(Response::new(v1::SearchAuditResponse { events, next_page_token: next }))
+    }
+
+    async fn get_checkpoint(
+        &self,
+        request: Request<v1::GetCheckpointRequest>,
+    ) -> Result<Response<v1::GetCheckpointResponse>, Status> {
+        let v1::GetCheckpointRequest { tenant, since_size } = request.into_inner();
+        // A hash of another length is none.
+        let consistency_proof = vec![vec![1; if since_size == 9 { 31 } else { 32 }].into()];
+        let (checkpoint, verifier_key) = (format!("{tenant} {since_size}"), "key".to_owned());
+        Ok(Response::new(v1::GetCheckpointResponse { checkpoint, verifier_key, consistency_proof }))
+    }
+
+    async fn get_proof(
+        &self,
+        request: Request<v1::GetProofRequest>,
+    ) -> Result<Response<v1::GetProofResponse>, Status> {
+        let v1::GetProofRequest { tenant, sequence } = request.into_inner();
+        let (proof, line) = (format!("{tenant} {sequence}"), "{}".to_owned());
+        Ok(Response::new(v1::GetProofResponse { proof, line, verifier_key: "key".to_owned() }))
+    }
+
+    async fn export_audit(
+        &self,
+        request: Request<v1::ExportAuditRequest>,
+    ) -> Result<Response<Self::ExportAuditStream>, Status> {
+        let (out, stream) = tokio::sync::mpsc::channel(4);
+        let (checkpoint, verifier_key) = (request.into_inner().tenant, "key".to_owned());
+        let lines = |lines: &[&str]| lines.iter().map(|line| (*line).to_owned()).collect();
+        let first = v1::ExportAuditResponse { checkpoint, verifier_key, lines: lines(&["0", "1"]) };
+        let second = v1::ExportAuditResponse { lines: lines(&["2"]), ..Default::default() };
+        for message in [Ok(first), Ok(second), Err(Status::unavailable("shutting down"))] {
+            out.send(message).await.unwrap();
+        }
+        Ok(Response::new(ReceiverStream::new(stream)))
     }
 
     async fn tail_audit(
@@ -588,6 +646,24 @@ async fn a_search_goes_through_all_pages() {
     fake.control.write(0..5);
     let found: Vec<_> = admin(&fake).search_audit(AuditSearch::default()).try_collect().await.unwrap();
     assert_eq!(found.iter().map(|event| event.sequence).collect::<Vec<_>>(), [0, 1, 2, 3, 4]);
+}
+
+#[tokio::test]
+async fn evidence_is_handed_on_as_it_came_and_a_broken_export_is_told() {
+    let fake = Fake::start().await;
+    let admin = admin(&fake);
+    let signed = admin.audit_checkpoint(Some("demo"), 3).await.unwrap().into_inner();
+    assert_eq!((signed.checkpoint.as_str(), signed.consistency), ("demo 3", vec![[1; 32]]));
+    let malformed = admin.audit_checkpoint(None, 9).await.unwrap_err();
+    assert!(matches!(malformed, ClientError::Malformed { what: "proof" }), "{malformed:?}");
+    let proven = admin.prove_event(None, 7).await.unwrap().into_inner();
+    assert_eq!((proven.proof.as_str(), proven.line.as_str()), (" 7", "{}"));
+    let export = admin.export_audit(Some("demo")).await.unwrap();
+    assert_eq!((export.checkpoint.as_str(), export.verifier_key.as_str()), ("demo", "key"));
+    let pages: Vec<_> = export.lines.collect().await;
+    assert_eq!(pages[0].as_ref().unwrap(), &["0", "1"]);
+    assert_eq!(pages[1].as_ref().unwrap(), &["2"]);
+    assert!(pages[2].is_err() && pages.len() == 3);
 }
 
 #[tokio::test]

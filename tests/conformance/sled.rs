@@ -95,6 +95,38 @@ fn an_unfinished_snapshot_is_removed_and_nothing_is_missing() {
     }
 }
 
+/// The library makes its settings without a sync; a power cut during the first start may leave any part of them.
+#[test]
+fn torn_settings_of_a_first_start_are_made_again() {
+    let made = tempfile::tempdir().unwrap();
+    drop(open(made.path()).unwrap());
+    let settings = fs::read(made.path().join("conf")).unwrap();
+    let zeroed = vec![0; settings.len()];
+    let torn = (0..settings.len()).map(|end| &settings[..end]).chain([zeroed.as_slice()]);
+    for settings in torn {
+        let directory = tempfile::tempdir().unwrap();
+        fs::write(directory.path().join("conf"), settings).unwrap();
+        let rows = filled(directory.path());
+        assert!(all(&open(directory.path()).unwrap()).unwrap() == rows);
+    }
+}
+
+/// The library warns of a wrong checksum, and goes on.
+#[test]
+fn torn_settings_of_a_store_with_commits_are_damage() {
+    let directory = tempfile::tempdir().unwrap();
+    filled(directory.path());
+    let path = directory.path().join("conf");
+    let settings = fs::read(&path).unwrap();
+    for end in 0..settings.len() {
+        fs::write(&path, &settings[..end]).unwrap();
+        assert_eq!(corrupt(directory.path()), "the settings of the store, the file `conf`");
+        assert_eq!(fs::read(&path).unwrap(), settings[..end]);
+    }
+    fs::write(&path, settings).unwrap();
+    drop(open(directory.path()).unwrap());
+}
+
 #[test]
 fn blobs_are_refused() {
     let directory = tempfile::tempdir().unwrap();

@@ -21,7 +21,9 @@ mod support;
 use std::alloc::System;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use strongroom::crypto::{BodyDek, Header, KeyId, Kind, Place, WrappableKey as _, open, seal};
+use strongroom::crypto::{
+    BodyDek, Header, KeyId, Kind, Place, Secret, WrappableKey as _, WrappingPrivateKey, open, seal,
+};
 use strongroom::env::{Entropy, SystemEntropy};
 use strongroom::keyring::{KeyFile, Keyring};
 use strongroom::model::{StoreId, TenantId, TenantName, TenantRef, Timestamp};
@@ -139,6 +141,38 @@ async fn opening_a_store_and_its_sessions_leaves_no_key() {
         let tenant = keyring.open_tenant(&tenant.0, &tenant.1).unwrap();
         keyring.open_session_keys(&tenant, &session, &wrapped.0, Some(&wrapped.1)).unwrap();
         keyring.forget_session_keys(&session);
+    }
+    let (owners, system) = freed.end();
+    println!("{owners} blocks were freed with a key in them, {system} were passed on with it");
+    assert_eq!(system, 0);
+}
+
+#[tokio::test]
+async fn importing_and_exporting_leave_no_key() {
+    let freed = Freed::begin();
+    let home = tempfile::tempdir().unwrap();
+    let entropy: Arc<dyn Entropy> = Arc::new(SystemEntropy::new());
+    let file = home.path().join("root.key");
+    drop(KeyFile::create(&file, Arc::clone(&entropy)).unwrap());
+    {
+        let provider = KeyFile::open(&file, Arc::clone(&entropy)).unwrap();
+        let keyring = open_keyring(&MemoryEngine::new(), &provider, &entropy).await;
+        let (name, now) = (TenantName::new("demo").unwrap(), Timestamp::default());
+        let (key, _, tenant) = keyring.create_exportable_tenant(&name, now).unwrap();
+        let (at, row, made) = keyring.create_wrapping_key(&tenant, now).unwrap();
+        let material = Secret::generate(&*entropy).unwrap();
+        plant(material.expose());
+        let wrapped = made.public().wrap(made.info().as_bytes(), &material, &*entropy).unwrap();
+        drop((made, material));
+
+        let opened = keyring.open_wrapping_key(&tenant, &at, &row).unwrap();
+        let unwrapped = opened.unwrap(&wrapped.0).unwrap();
+        let (row, version) = keyring.import_kek(&tenant, unwrapped, true, now).unwrap();
+        let tenant = keyring.open_tenant(&key, &row).unwrap();
+        let recipient = WrappingPrivateKey::generate(&*entropy).unwrap();
+        plant(recipient.secret().expose());
+        let out = keyring.export_kek(&tenant, version, &recipient.public(), now).unwrap();
+        drop(recipient.unwrap(out.info.as_bytes(), &out.wrapped.0).unwrap());
     }
     let (owners, system) = freed.end();
     println!("{owners} blocks were freed with a key in them, {system} were passed on with it");

@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use data_encoding::HEXLOWER;
-use strongroom::crypto::{Header, Kind, Place, open, recovery, seal};
+use strongroom::crypto::{Header, Kind, Place, Secret, WrappingPrivateKey, open, recovery, seal};
 use strongroom::keyring::{KekChange, KeyFile, Keyring, SessionKeys, Tenant, TenantChange};
 use strongroom::model::{
-    Duration, KekState, KekVersion, Revision, StoreId, TenantName, TenantState, Timestamp,
+    Duration, KekOrigin, KekState, KekVersion, Revision, StoreId, TenantName, TenantState, Timestamp,
 };
 use strongroom::store::{Key, MemoryEngine, Row, RowExpect, ScanRange, StorageEngine, keys};
 
@@ -24,6 +24,7 @@ const BODY: &[u8] = b"a body that was sealed under format version 1";
 const V1: &str = "keyring-v1";
 const V2: &str = "keyring-v2";
 const V3: &str = "keyring-v3";
+const V4: &str = "keyring-v4";
 
 fn files(version: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(version)
@@ -143,6 +144,29 @@ async fn what_was_stored_with_the_third_version_of_descriptions_opens() {
     );
 }
 
+#[tokio::test]
+async fn what_was_stored_with_the_fourth_version_of_descriptions_opens() {
+    let [lent, gone, doomed, staying] = &tenants(V4).await[..] else { panic!("four tenants") };
+    check_staying(staying);
+    assert_eq!((doomed.state(), doomed.destroy_at()), (TenantState::DestroyScheduled, Some(LATER)));
+    assert_eq!((gone.state(), gone.primary()), (TenantState::Destroyed, None));
+    assert!(lent.exportable() && !staying.exportable() && !doomed.exportable() && !gone.exportable());
+    let custody: Vec<_> = lent.keks().iter().map(|of| (of.origin, of.exported)).collect();
+    assert_eq!(custody, [(KekOrigin::Generated, Some(LATER)), (KekOrigin::Imported, None)]);
+}
+
+/// The row of an exportable tenant, whose first version was exported and whose second was imported.
+fn lent(keyring: &Keyring) -> (Key, Row) {
+    let name = TenantName::new("custody").unwrap();
+    let (key, _, tenant) = keyring.create_exportable_tenant(&name, NOW).unwrap();
+    let to = WrappingPrivateKey::generate(&strongroom::env::SystemEntropy::new()).unwrap();
+    let row = keyring.export_kek(&tenant, KekVersion(1), &to.public(), LATER).unwrap().row;
+    let material = Secret::generate(&strongroom::env::SystemEntropy::new()).unwrap();
+    let tenant = keyring.open_tenant(&key, &row).unwrap();
+    let (row, _) = keyring.import_kek(&tenant, material, true, NOW).unwrap();
+    (key, row)
+}
+
 /// The row of the tenant that stays.
 fn staying(keyring: &Keyring) -> (Key, Row) {
     let (key, _, tenant) = keyring.create_tenant(&TenantName::new(TENANT).unwrap(), NOW).unwrap();
@@ -162,23 +186,25 @@ fn after(keyring: &Keyring, name: &str, change: TenantChange) -> (Key, Row) {
     (key, row)
 }
 
-/// Made the files of the third version once, and without the last two tenants those of the second.
+/// Made the files of the fourth version once, without the last tenant those of the third, and without the last three those of
+/// the second.
 #[tokio::test]
 #[ignore = "writes the files, where there are none"]
 async fn write_tenants() {
-    assert!(!files(V3).exists(), "golden files are never edited");
-    std::fs::create_dir(files(V3)).unwrap();
-    let provider = KeyFile::create(&files(V3).join("root.key"), entropy()).unwrap();
+    assert!(!files(V4).exists(), "golden files are never edited");
+    std::fs::create_dir(files(V4)).unwrap();
+    let provider = KeyFile::create(&files(V4).join("root.key"), entropy()).unwrap();
     let engine = MemoryEngine::new();
     let keyring = Keyring::open(&engine, &provider, &[], entropy(), NOW).await.unwrap();
     for (key, row) in [
         staying(&keyring),
         after(&keyring, "doomed", TenantChange::Schedule(LATER)),
         after(&keyring, "destroyed", TenantChange::Destroy),
+        lent(&keyring),
     ] {
         put(&engine, &key, row, RowExpect::Absent).await;
     }
-    write_rows(V3, &engine).await;
+    write_rows(V4, &engine).await;
 }
 
 /// Made the files once. A new format version gets a directory of its own.

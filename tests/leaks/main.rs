@@ -15,6 +15,7 @@
     reason = "tests"
 )]
 
+mod destroyed;
 mod ended;
 mod header;
 mod keys;

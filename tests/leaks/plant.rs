@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use prost::Message;
-use strongroom::crypto::recovery;
+use strongroom::crypto::{Secret, WrappingPublicKey, recovery};
 use strongroom::env::SystemEntropy;
 use strongroom::proto::v1;
 use tonic::metadata::AsciiMetadataValue;
@@ -287,7 +287,7 @@ impl<'a> Planting<'a> {
 
     async fn tenants(&mut self) {
         let name = self.name("tenant");
-        let create = v1::CreateTenantRequest { name: name.clone(), ..Default::default() };
+        let create = v1::CreateTenantRequest { name: name.clone(), exportable: true, ..Default::default() };
         self.good::<v1::CreateTenantResponse>("CreateTenant", create).await;
         self.good::<v1::GetTenantResponse>("GetTenant", v1::GetTenantRequest { name: name.clone() }).await;
         self.good::<v1::ListTenantsResponse>("ListTenants", v1::ListTenantsRequest::default()).await;
@@ -327,6 +327,23 @@ impl<'a> Planting<'a> {
         self.good::<v1::DestroyKekResponse>("DestroyKek", destroy).await;
         let cancel = v1::CancelKekDestructionRequest { tenant: tenant(), version: 2, ..Default::default() };
         self.good::<v1::CancelKekDestructionResponse>("CancelKekDestruction", cancel).await;
+        let get = v1::GetWrappingKeyRequest { tenant: tenant() };
+        let made: v1::GetWrappingKeyResponse = self.good("GetWrappingKey", get).await;
+        let key = made.wrapping_key.unwrap();
+        let material = Secret::generate(&SystemEntropy::new()).unwrap();
+        let public = WrappingPublicKey(key.public_key[..].try_into().unwrap());
+        let import = v1::ImportKekRequest {
+            tenant: tenant(),
+            wrapping_key_uid: key.uid,
+            wrapped: public.wrap_now(key.info.as_bytes(), &material).unwrap().0.to_vec().into(),
+            pending: true,
+            ..Default::default()
+        };
+        self.good::<v1::ImportKekResponse>("ImportKek", import).await;
+        self.harvest.live_keys.push(("imported key material".to_owned(), *material.expose()));
+        let recipient_public_key = vec![9; 32].into();
+        let export = v1::ExportKekRequest { tenant: tenant(), version: 1, recipient_public_key };
+        self.good::<v1::ExportKekResponse>("ExportKek", export).await;
         let start = v1::StartJobRequest { tenant: tenant(), kind, ..Default::default() };
         self.good::<v1::StartJobResponse>("StartJob", start).await;
         self.good::<v1::GetJobResponse>("GetJob", v1::GetJobRequest { tenant: tenant(), kind }).await;
@@ -387,6 +404,13 @@ impl<'a> Planting<'a> {
     async fn logs(&mut self) {
         let search = v1::SearchAuditRequest { tenant: "demo".to_owned(), ..Default::default() };
         self.good::<v1::SearchAuditResponse>("SearchAudit", search).await;
+        let tenant = || "demo".to_owned();
+        let checkpoint = v1::GetCheckpointRequest { tenant: tenant(), ..Default::default() };
+        self.good::<v1::GetCheckpointResponse>("GetCheckpoint", checkpoint).await;
+        let proof = v1::GetProofRequest { tenant: tenant(), sequence: 0 };
+        self.good::<v1::GetProofResponse>("GetProof", proof).await;
+        let export = v1::ExportAuditRequest { tenant: tenant() };
+        self.good::<v1::ExportAuditResponse>("ExportAudit", export).await;
         let tail = v1::TailAuditRequest { tenant: "demo".to_owned(), backlog: 10, ..Default::default() };
         self.good::<v1::TailAuditResponse>("TailAudit", tail).await;
         self.good::<v1::GetStatusResponse>("GetStatus", v1::GetStatusRequest {}).await;

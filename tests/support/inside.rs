@@ -6,10 +6,12 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use futures_util::future::LocalBoxFuture;
 use ring::digest::{SHA256, digest};
 use strongroom::api::layers::{Around, InFlight, MessageLimits, Methods, Stack};
+use strongroom::api::transport::Peer;
 use strongroom::api::{Admin, Approvals, Context as ContextHandler, Identify};
-use strongroom::auth::TokenAuthenticator;
+use strongroom::auth::{Authenticator, ClientCertificate, Gate, TokenAuthenticator};
 use strongroom::commit::Committer;
 use strongroom::env::{Clock, Entropy, EntropyError};
 use strongroom::keyring::{
@@ -29,7 +31,7 @@ use strongroom::store::{
 };
 use tokio::sync::Semaphore;
 use tonic::service::Routes;
-use tower::Layer as _;
+use tower::{Layer as _, ServiceExt as _};
 use zeroize::Zeroizing;
 
 use super::daemon::Login;
@@ -205,7 +207,8 @@ impl Inside {
         for login in [Login::App, Login::Admin, Login::Reader] {
             service.ensure_token(&grant(login), &secret(login)).await.unwrap();
         }
-        let (data, admin) = routes(&service, dyn_clock);
+        let tokens = TokenAuthenticator::new(service.tokens(), dyn_clock);
+        let (data, admin) = routes(&service, Arc::new(tokens));
         let sweeper = Sweeper::new(Arc::clone(&service));
         let jobs = Jobs::new(Arc::clone(&service));
         Self {
@@ -222,6 +225,27 @@ impl Inside {
             data,
             admin,
         }
+    }
+
+    /// The data plane as somebody finds it whose connection has `certificate` (DER) and who may also be known to others
+    /// than our own tokens.
+    pub fn context_through(
+        &self,
+        more: impl FnOnce(Gate, Arc<dyn Clock>) -> Gate,
+        token: Option<&str>,
+        certificate: Option<&[u8]>,
+    ) -> Context {
+        let clock: Arc<dyn Clock> = Arc::<FakeClock>::clone(&self.clock);
+        let tokens = TokenAuthenticator::new(self.service.tokens(), Arc::clone(&clock));
+        let (data, _) = routes(&self.service, Arc::new(more(Gate::new(Arc::new(tokens)), clock)));
+        let identity = certificate.map(|der| Arc::new(ClientCertificate::read(der)));
+        let address = ([127, 0, 0, 1], 1).into();
+        let peer = Peer { address, certificates: Arc::new([]), identity, tls: None };
+        let over = data.map_request(move |mut request: http::Request<tonic::body::Body>| {
+            request.extensions_mut().insert(peer.clone());
+            request
+        });
+        context(wire::wire(over, token))
     }
 
     /// The generated client of the data plane.
@@ -265,17 +289,33 @@ impl Inside {
     }
 
     /// Runs two calls of which the second reads before what the first changes is there, and commits after it: the engine
-    /// holds the next commit until another change waits behind it.
-    pub async fn together(&self, first: impl Future<Output = ()>, second: impl Future<Output = ()>) {
-        let gate = Arc::new(Semaphore::new(0));
-        let wait = Arc::clone(&gate);
+    /// holds the next commit until another change waits behind it. The second begins when the first is with the engine, so
+    /// that they do not go in one group.
+    pub fn together<'a>(
+        &'a self,
+        first: impl Future<Output = ()> + 'a,
+        second: impl Future<Output = ()> + 'a,
+    ) -> LocalBoxFuture<'a, ()> {
+        Box::pin(self.one_behind_the_other(Box::pin(first), Box::pin(second)))
+    }
+
+    async fn one_behind_the_other(&self, first: LocalBoxFuture<'_, ()>, second: LocalBoxFuture<'_, ()>) {
+        let (held, gate) = (Arc::new(Semaphore::new(0)), Arc::new(Semaphore::new(0)));
+        let (reached, wait) = (Arc::clone(&held), Arc::clone(&gate));
         let hook: Hook = Arc::new(move |_| {
+            reached.add_permits(2);
             let wait = Arc::clone(&wait);
             Box::pin(async move { wait.acquire_owned().await.unwrap().forget() })
         });
         let number = Some(self.engine.calls(Operation::Commit) + 1);
         self.engine.inject(Fault { operation: Operation::Commit, number, effect: Effect::Wait(hook) });
+        let second = async {
+            held.acquire().await.unwrap().forget();
+            second.await;
+        };
+        // Before the first is with the engine it is what waits.
         let both = async {
+            held.acquire().await.unwrap().forget();
             super::until("the second change", || (self.committer.stats().depth > 0).then_some(())).await;
             gate.add_permits(1);
         };
@@ -323,7 +363,7 @@ fn grant(login: Login) -> CreateToken {
 }
 
 /// The data and the admin port without sockets.
-fn routes(service: &Arc<Service>, clock: Arc<dyn Clock>) -> (Wire, Wire) {
+fn routes(service: &Arc<Service>, authenticator: Arc<dyn Authenticator>) -> (Wire, Wire) {
     let methods = Arc::new(Methods::from_descriptors([DESCRIPTORS]).unwrap());
     let in_flight = InFlight::with_bounds(Arc::clone(&methods), 4096, 4096);
     let minted = Mutex::new(0_u128);
@@ -333,7 +373,6 @@ fn routes(service: &Arc<Service>, clock: Arc<dyn Clock>) -> (Wire, Wire) {
         minted.to_be_bytes()
     };
     let stack = Stack::new(methods, mint, in_flight, MessageLimits::default(), Duration::from_secs(30));
-    let authenticator = Arc::new(TokenAuthenticator::new(service.tokens(), clock));
     let identify = Around(Identify::new(authenticator, Arc::clone(service)));
     let data = ContextServiceServer::new(ContextHandler::new(Arc::clone(service)))
         .max_decoding_message_size(usize::MAX);

@@ -12,6 +12,7 @@ mod abuse;
 mod calls;
 mod connections;
 mod drain;
+mod mutual;
 mod raw;
 mod service;
 mod setup;

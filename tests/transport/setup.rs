@@ -95,7 +95,8 @@ impl Authority {
     }
 
     pub fn files(&self, clients: ClientAuth, versions: TlsVersions) -> TlsFiles {
-        TlsFiles { chain: self.path("server.pem"), key: self.path("server.key"), clients, versions }
+        let (chain, key) = (self.path("server.pem"), self.path("server.key"));
+        TlsFiles { chain, key, clients, revoked: None, versions }
     }
 
     /// The configuration of a client that trusts this authority and offers `alpn`.
@@ -136,6 +137,10 @@ pub struct Plan {
     pub streams: usize,
     pub ceiling: Duration,
     pub clients: Option<fn(PathBuf) -> ClientAuth>,
+    /// Who issues their certificates, if it is not who issues the server's.
+    pub client_authorities: Option<String>,
+    /// The list of those that are revoked.
+    pub revoked: Option<String>,
     pub versions: TlsVersions,
 }
 
@@ -148,6 +153,8 @@ impl Default for Plan {
             streams: 64,
             ceiling: Duration::from_secs(30),
             clients: None,
+            client_authorities: None,
+            revoked: None,
             versions: TlsVersions::Only13,
         }
     }
@@ -168,8 +175,16 @@ impl Server {
     pub async fn start(plan: Plan) -> Self {
         install_provider();
         let authority = Authority::new();
-        let clients = plan.clients.map_or(ClientAuth::None, |make| make(authority.path("ca.pem")));
-        let tls = TlsSource::open(authority.files(clients, plan.versions)).unwrap();
+        let write = |name: &str, text: &String| {
+            std::fs::write(authority.path(name), text).unwrap();
+            authority.path(name)
+        };
+        let own = plan.client_authorities.map(|pem| write("clients.pem", &pem));
+        let trusted = own.unwrap_or_else(|| authority.path("ca.pem"));
+        let clients = plan.clients.map_or(ClientAuth::None, |make| make(trusted));
+        let mut files = authority.files(clients, plan.versions);
+        files.revoked = plan.revoked.map(|pem| write("revoked.pem", &pem));
+        let tls = TlsSource::open(files).unwrap();
         let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = socket.local_addr().unwrap();
         let service = Scripted::new();

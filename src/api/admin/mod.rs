@@ -1,6 +1,7 @@
 //! The control plane. One module for each noun holds its calls.
 
 mod audit;
+mod custody;
 mod jobs;
 mod keys;
 mod root;
@@ -39,6 +40,7 @@ type Streamed<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 #[tonic::async_trait]
 impl AdminService for Admin {
     type TailAuditStream = Streamed<v1::TailAuditResponse>;
+    type ExportAuditStream = Streamed<v1::ExportAuditResponse>;
 
     async fn create_tenant(
         &self,
@@ -166,6 +168,27 @@ impl AdminService for Admin {
         sessions::rotate_key(&self.service, request).await
     }
 
+    async fn get_wrapping_key(
+        &self,
+        request: Request<v1::GetWrappingKeyRequest>,
+    ) -> Result<Response<v1::GetWrappingKeyResponse>, Status> {
+        custody::wrapping_key(&self.service, request).await
+    }
+
+    async fn import_kek(
+        &self,
+        request: Request<v1::ImportKekRequest>,
+    ) -> Result<Response<v1::ImportKekResponse>, Status> {
+        custody::import(&self.service, request).await
+    }
+
+    async fn export_kek(
+        &self,
+        request: Request<v1::ExportKekRequest>,
+    ) -> Result<Response<v1::ExportKekResponse>, Status> {
+        custody::export(&self.service, request).await
+    }
+
     async fn start_job(
         &self,
         request: Request<v1::StartJobRequest>,
@@ -227,6 +250,27 @@ impl AdminService for Admin {
         request: Request<v1::TailAuditRequest>,
     ) -> Result<Response<Self::TailAuditStream>, Status> {
         audit::tail(&self.service, request).await
+    }
+
+    async fn get_checkpoint(
+        &self,
+        request: Request<v1::GetCheckpointRequest>,
+    ) -> Result<Response<v1::GetCheckpointResponse>, Status> {
+        audit::checkpoint(&self.service, request).await
+    }
+
+    async fn get_proof(
+        &self,
+        request: Request<v1::GetProofRequest>,
+    ) -> Result<Response<v1::GetProofResponse>, Status> {
+        audit::proof(&self.service, request).await
+    }
+
+    async fn export_audit(
+        &self,
+        request: Request<v1::ExportAuditRequest>,
+    ) -> Result<Response<Self::ExportAuditStream>, Status> {
+        audit::export(&self.service, request).await
     }
 
     async fn get_status(

@@ -20,7 +20,7 @@ pub(super) async fn create(
         let permit = call.permit_server().await?;
         let repeat = parse::repeat("CreateTenant", &message.request_id, &message)?;
         let name = parse::tenant("name", message.name)?;
-        let answer = service.create_tenant(&permit, &name, repeat).await?;
+        let answer = service.create_tenant(&permit, &name, message.exportable, repeat).await?;
         Ok(answer.map(|made| v1::CreateTenantResponse { tenant: Some(convert::tenant(made)) }))
     };
     let outcome = outcome.await;

@@ -12,6 +12,7 @@ use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::server::conn::http2;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use rustls::pki_types::CertificateDer;
 use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio::time::{sleep, timeout};
@@ -28,6 +29,7 @@ use super::peer::{Closing, Peer};
 use super::preface::Prefaced;
 use super::tls::{ALPN, TlsSource};
 use crate::api::layers::Rpc;
+use crate::auth::ClientCertificate;
 
 type Stream = Prefaced<TlsStream<TcpStream>>;
 
@@ -87,12 +89,14 @@ impl<S: Rpc> Shared<S> {
     async fn serve(&self, stream: Stream, peer: Peer, ordinal: u64, spawner: Spawner) {
         let closing = CancellationToken::new();
         let handover = spawner.handover();
+        let certificates = Arc::clone(&peer.certificates);
         let http = self.http(spawner);
         let service =
             Entrance { inner: self.service.clone(), peer, closing: Closing(closing.clone()), handover };
         let mut connection = pin!(http.serve_connection(TokioIo::new(stream), service));
         let grace = tokio::select! {
             ended = connection.as_mut() => return self.note(&ended),
+            () = self.tls.distrusts(&certificates) => return self.distrust(),
             () = sleep(self.limits.age_of(ordinal)) => {
                 self.counters.aged.add_one();
                 self.limits.close_grace
@@ -105,9 +109,16 @@ impl<S: Rpc> Shared<S> {
         tokio::select! {
             // Many a client closes the socket as soon as it sees the GOAWAY, so that an error means nothing any more.
             _ = connection => {}
+            () = self.tls.distrusts(&certificates) => self.distrust(),
             () = sleep(grace) => { self.counters.severed.add_one(); }
             () = self.sever.cancelled() => { self.counters.severed.add_one(); }
         }
+    }
+
+    /// The connection is cut off: its peer's certificate was revoked, or its authority is trusted no more.
+    fn distrust(&self) {
+        self.counters.severed.add_one();
+        tracing::info!("a connection is cut off: the certificate of its client is not accepted any more");
     }
 
     fn note(&self, ended: &hyper::Result<()>) {
@@ -141,9 +152,15 @@ async fn handshake(tls: &TlsSource, tcp: TcpStream, address: SocketAddr) -> io::
         return Err(io::Error::new(io::ErrorKind::InvalidData, "HTTP/2 was not agreed on"));
     }
     let certificates = session.peer_certificates().unwrap_or_default();
-    let certificates = certificates.iter().map(|certificate| certificate.clone().into_owned()).collect();
-    let peer = Peer { address, certificates, tls: session.protocol_version() };
+    let certificates: Arc<[_]> =
+        certificates.iter().map(|certificate| certificate.clone().into_owned()).collect();
+    let peer =
+        Peer { address, identity: identity(&certificates), certificates, tls: session.protocol_version() };
     Ok((Prefaced::read(stream).await?, peer))
+}
+
+fn identity(certificates: &[CertificateDer<'_>]) -> Option<Arc<ClientCertificate>> {
+    certificates.first().map(|own| Arc::new(ClientCertificate::read(own)))
 }
 
 /// The door from a connection into the service.
@@ -187,7 +204,8 @@ mod tests {
         std::fs::write(&chain, own.cert.pem()).unwrap();
         std::fs::write(&key, own.signing_key.serialize_pem()).unwrap();
         let (clients, versions) = (ClientAuth::None, TlsVersions::Only13);
-        let source = TlsSource::open(TlsFiles { chain, key, clients, versions }).unwrap();
+        let files = TlsFiles { chain, key, clients, revoked: None, versions };
+        let source = TlsSource::open(files).unwrap();
 
         let mut roots = RootCertStore::empty();
         roots.add(own.cert.der().clone()).unwrap();

@@ -8,6 +8,7 @@
 //!
 //! It does not know who the peer is; the certificates that it presented are in the request's extensions ([`Peer`]).
 
+mod clients;
 mod connection;
 mod counters;
 mod limits;

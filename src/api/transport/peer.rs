@@ -8,6 +8,8 @@ use rustls::ProtocolVersion;
 use rustls::pki_types::CertificateDer;
 use tokio_util::sync::CancellationToken;
 
+use crate::auth::ClientCertificate;
+
 /// The other end of a connection; in the extensions of every request.
 #[derive(Clone)]
 pub struct Peer {
@@ -15,6 +17,8 @@ pub struct Peer {
     pub address: SocketAddr,
     /// The certificates that were presented and verified, the peer's own first; empty when there were none.
     pub certificates: Arc<[CertificateDer<'static>]>,
+    /// What the peer's own certificate says of it.
+    pub identity: Option<Arc<ClientCertificate>>,
     /// The version of TLS that was agreed on.
     pub tls: Option<ProtocolVersion>,
 }

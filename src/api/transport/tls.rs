@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -10,13 +11,17 @@ use ring::digest::{Context, Digest, SHA256};
 use rustls::crypto::CryptoProvider;
 use rustls::crypto::ring::sign::any_supported_type;
 use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer, UnixTime};
 use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{NoClientAuth, NoServerSessionStorage, VerifierBuilderError, WebPkiClientVerifier};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{InconsistentKeys, RootCertStore, ServerConfig, SupportedProtocolVersion};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use zeroize::{Zeroize as _, Zeroizing};
+
+use super::clients::{self, Dated, Living};
+use crate::model::Timestamp;
 
 /// The protocol that is offered, and the only one that is taken.
 pub(super) const ALPN: &[u8] = b"h2";
@@ -66,6 +71,9 @@ pub struct TlsFiles {
     pub key: PathBuf,
     /// Client certificates.
     pub clients: ClientAuth,
+    /// PEM file with the lists of revoked certificates. With it, every certificate of a client's chain must be covered by a
+    /// list that has not expired.
+    pub revoked: Option<PathBuf>,
     /// Versions.
     pub versions: TlsVersions,
 }
@@ -94,7 +102,7 @@ pub enum TlsError {
         path: PathBuf,
     },
     /// A file holds no certificate.
-    #[error("{} holds no certificate", path.display())]
+    #[error("{} holds no certificate and no list of revoked ones", path.display())]
     NoCertificate {
         /// The file.
         path: PathBuf,
@@ -137,11 +145,16 @@ pub struct TlsSource {
     files: TlsFiles,
     current: RwLock<Loaded>,
     fault: Mutex<Option<String>>,
+    failures: AtomicU64,
+    replaced: watch::Sender<()>,
 }
 
 #[derive(Debug)]
 struct Loaded {
     config: Arc<ServerConfig>,
+    verifier: Arc<dyn ClientCertVerifier>,
+    /// When the first authority of clients expires.
+    fewer: Option<Timestamp>,
     digest: Digest,
 }
 
@@ -152,8 +165,9 @@ impl TlsSource {
     /// [`TlsError`] when they cannot be used; a server does not start without TLS.
     pub fn open(files: TlsFiles) -> Result<Arc<Self>, TlsError> {
         let contents = Contents::read(&files)?;
-        let loaded = Loaded { config: contents.configure(&files)?, digest: contents.digest() };
-        Ok(Arc::new(Self { files, current: RwLock::new(loaded), fault: Mutex::new(None) }))
+        let current = RwLock::new(contents.load(&files)?);
+        let (fault, failures) = (Mutex::new(None), AtomicU64::new(0));
+        Ok(Arc::new(Self { files, current, fault, failures, replaced: watch::Sender::new(()) }))
     }
 
     /// The configuration for a new connection.
@@ -168,6 +182,30 @@ impl TlsSource {
         self.fault.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// How often a look at the files found some that cannot be used.
+    #[must_use]
+    pub fn failures(&self) -> u64 {
+        self.failures.load(Ordering::Relaxed)
+    }
+
+    /// Waits until the client that presented `certificates`, its own first, would not be let in any more, because what was
+    /// loaded since distrusts it. A client that presented none is never distrusted.
+    pub(super) async fn distrusts(&self, certificates: &[CertificateDer<'static>]) {
+        let mut replaced = self.replaced.subscribe();
+        while self.trusts(certificates) {
+            if replaced.changed().await.is_err() {
+                return std::future::pending().await;
+            }
+        }
+    }
+
+    fn trusts(&self, certificates: &[CertificateDer<'static>]) -> bool {
+        let Some((own, others)) = certificates.split_first() else { return true };
+        let current = self.current.read().unwrap_or_else(PoisonError::into_inner);
+        let now = current.config.time_provider.current_time();
+        now.is_some_and(|now| current.verifier.verify_client_cert(own, others, now).is_ok())
+    }
+
     /// Looks at the files and takes over what they hold, if that is new. Blocks for as long as reading them takes.
     ///
     /// It compares contents, not times or names, so it does not matter how they were replaced: written over, renamed, or by
@@ -178,11 +216,17 @@ impl TlsSource {
     pub fn reload(&self) -> Result<Reload, TlsError> {
         let contents = Contents::read(&self.files)?;
         let digest = contents.digest();
-        if self.current.read().unwrap_or_else(PoisonError::into_inner).digest.as_ref() == digest.as_ref() {
+        let is_current = {
+            let current = self.current.read().unwrap_or_else(PoisonError::into_inner);
+            let lives = current.fewer.is_none_or(|fewer| clients::at(UnixTime::now()) < fewer);
+            lives && current.digest.as_ref() == digest.as_ref()
+        };
+        if is_current {
             return Ok(Reload::Unchanged);
         }
-        let config = contents.configure(&self.files)?;
-        *self.current.write().unwrap_or_else(PoisonError::into_inner) = Loaded { config, digest };
+        let loaded = contents.load(&self.files)?;
+        *self.current.write().unwrap_or_else(PoisonError::into_inner) = loaded;
+        self.replaced.send_replace(());
         Ok(Reload::Replaced)
     }
 
@@ -199,6 +243,9 @@ impl TlsSource {
     /// Logs what is new, once, however often it is found.
     fn note(&self, outcome: &Result<Reload, TlsError>) {
         let fault = outcome.as_ref().err().map(ToString::to_string);
+        if fault.is_some() {
+            self.failures.fetch_add(1, Ordering::Relaxed);
+        }
         let mut last = self.fault.lock().unwrap_or_else(PoisonError::into_inner);
         match (outcome, &fault) {
             (Ok(Reload::Replaced), _) => tracing::info!("the TLS certificate was replaced"),
@@ -216,6 +263,7 @@ struct Contents {
     chain: Zeroizing<Vec<u8>>,
     key: Zeroizing<Vec<u8>>,
     authorities: Option<Zeroizing<Vec<u8>>>,
+    revoked: Option<Zeroizing<Vec<u8>>>,
 }
 
 impl Contents {
@@ -224,21 +272,34 @@ impl Contents {
             ClientAuth::None => None,
             ClientAuth::Optional(path) | ClientAuth::Required(path) => Some(read_file(path)?),
         };
-        Ok(Self { chain: read_file(&files.chain)?, key: read_file(&files.key)?, authorities })
+        let revoked = files.revoked.as_deref().filter(|_| authorities.is_some());
+        let revoked = revoked.map(read_file).transpose()?;
+        Ok(Self { chain: read_file(&files.chain)?, key: read_file(&files.key)?, authorities, revoked })
     }
 
     fn digest(&self) -> Digest {
         let mut context = Context::new(&SHA256);
-        for part in [Some(&self.chain), Some(&self.key), self.authorities.as_ref()].into_iter().flatten() {
+        let parts = [Some(&self.chain), Some(&self.key), self.authorities.as_ref(), self.revoked.as_ref()];
+        for part in parts.into_iter().flatten() {
             context.update(&part.len().to_be_bytes());
             context.update(part);
         }
         context.finish()
     }
 
-    fn configure(&self, files: &TlsFiles) -> Result<Arc<ServerConfig>, TlsError> {
+    fn load(&self, files: &TlsFiles) -> Result<Loaded, TlsError> {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let verifier = self.verifier(&files.clients, &provider)?;
+        let (verifier, fewer) = self.verifier(files, &provider)?;
+        let config = self.configure(files, provider, Arc::clone(&verifier))?;
+        Ok(Loaded { config, verifier, fewer, digest: self.digest() })
+    }
+
+    fn configure(
+        &self,
+        files: &TlsFiles,
+        provider: Arc<CryptoProvider>,
+        verifier: Arc<dyn ClientCertVerifier>,
+    ) -> Result<Arc<ServerConfig>, TlsError> {
         let certified = self.certified(files)?;
         let mut config = ServerConfig::builder_with_provider(provider)
             .with_protocol_versions(&files.versions.list())
@@ -271,26 +332,41 @@ impl Contents {
 
     fn verifier(
         &self,
-        clients: &ClientAuth,
+        files: &TlsFiles,
         provider: &Arc<CryptoProvider>,
-    ) -> Result<Arc<dyn ClientCertVerifier>, TlsError> {
-        let (path, is_required) = match clients {
-            ClientAuth::None => return Ok(Arc::new(NoClientAuth)),
+    ) -> Result<(Arc<dyn ClientCertVerifier>, Option<Timestamp>), TlsError> {
+        let (path, is_required) = match &files.clients {
+            ClientAuth::None => return Ok((Arc::new(NoClientAuth), None)),
             ClientAuth::Optional(path) => (path, false),
             ClientAuth::Required(path) => (path, true),
         };
         let mut roots = RootCertStore::empty();
-        for authority in certificates(self.authorities.as_deref().map_or(&[], Vec::as_slice), path)? {
+        let found = certificates(self.authorities.as_deref().map_or(&[], Vec::as_slice), path)?;
+        let Living { authorities, fewer, none } = Living::of(found, clients::at(UnixTime::now()));
+        for authority in authorities {
             roots.add(authority).map_err(TlsError::Certificate)?;
         }
         let builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider));
+        let builder = match (&files.revoked, &self.revoked) {
+            (Some(path), Some(pem)) => builder.with_crls(lists(pem, path)?).enforce_revocation_expiration(),
+            _ => builder,
+        };
         let builder = if is_required { builder } else { builder.allow_unauthenticated() };
-        Ok(builder.build()?)
+        Ok((Arc::new(Dated { inner: builder.build()?, ends: none }), fewer))
     }
 }
 
 fn certificates(pem: &[u8], path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
+    match found {
+        Ok(found) if found.is_empty() => Err(TlsError::NoCertificate { path: path.to_owned() }),
+        Ok(found) => Ok(found),
+        Err(_) => Err(TlsError::Pem { path: path.to_owned() }),
+    }
+}
+
+fn lists(pem: &[u8], path: &Path) -> Result<Vec<CertificateRevocationListDer<'static>>, TlsError> {
+    let found: Result<Vec<_>, _> = CertificateRevocationListDer::pem_slice_iter(pem).collect();
     match found {
         Ok(found) if found.is_empty() => Err(TlsError::NoCertificate { path: path.to_owned() }),
         Ok(found) => Ok(found),

@@ -2,7 +2,9 @@
 
 mod approvals;
 mod audit;
+mod custody;
 mod destroy;
+mod evidence;
 mod jobs;
 mod keys;
 mod records;
@@ -10,7 +12,9 @@ mod root;
 
 pub use approvals::{Approval, ApprovalState};
 pub use audit::{AuditEvent, AuditOrder, AuditSearch, AuditTail};
+pub use custody::{ExportedKek, WrappingKey};
 pub use destroy::Destroy;
+pub use evidence::{AuditCheckpoint, AuditExport, AuditProof};
 pub use jobs::{Job, JobKind, JobState, JobWatch};
 pub use records::{
     Kek, KekDestruction, KekUse, NewToken, Rotation, ServerStatus, TenantDestruction, TenantRecord, Token,
@@ -47,8 +51,21 @@ impl Admin {
     /// # Errors
     /// `ALREADY_EXISTS` when the name is taken; see [`ClientError`] for the rest.
     pub async fn create_tenant(&self, name: &str) -> Result<Answer<TenantRecord>, ClientError> {
+        self.make_tenant(name, false).await
+    }
+
+    /// Creates a tenant whose keys can be [exported](Self::export_kek), now and ever after.
+    ///
+    /// # Errors
+    /// As for [`Self::create_tenant`].
+    pub async fn create_exportable_tenant(&self, name: &str) -> Result<Answer<TenantRecord>, ClientError> {
+        self.make_tenant(name, true).await
+    }
+
+    async fn make_tenant(&self, name: &str, exportable: bool) -> Result<Answer<TenantRecord>, ClientError> {
         let id = Uuid::new_v4();
-        let request = v1::CreateTenantRequest { name: name.to_owned(), request_id: id.to_string() };
+        let request =
+            v1::CreateTenantRequest { name: name.to_owned(), request_id: id.to_string(), exportable };
         let answer = self.link.unary(id, request, call!(admin.create_tenant)).await?;
         answer.try_map(|response| TenantRecord::required(response.tenant))
     }

@@ -7,7 +7,7 @@ use zeroize::Zeroizing;
 
 use crate::client::convert::{self, required_time};
 use crate::client::error::ClientError;
-use crate::model::{KekState, Scope, TenantState, Timestamp};
+use crate::model::{KekOrigin, KekState, Scope, TenantState, Timestamp};
 use crate::proto::v1;
 
 /// A tenant as the control plane shows it.
@@ -29,6 +29,8 @@ pub struct TenantRecord {
     pub rotation: Option<Rotation>,
     /// When it will be destroyed, while that is scheduled, or was.
     pub destroy_time: Option<Timestamp>,
+    /// Whether versions of its key can be exported.
+    pub exportable: bool,
 }
 
 /// When new primary versions of a key are made by themselves.
@@ -53,6 +55,10 @@ pub struct Kek {
     pub state_time: Timestamp,
     /// When it will be destroyed; set while that is scheduled, and only then.
     pub destroy_time: Option<Timestamp>,
+    /// Where it came from.
+    pub origin: KekOrigin,
+    /// When it was first exported; from then on there is a copy outside of the store.
+    pub export_time: Option<Timestamp>,
 }
 
 /// How many sessions a version wraps.
@@ -181,6 +187,7 @@ impl TenantRecord {
             audit_log: tenant.audit_log,
             destroy_time: ends.then(|| required_time(tenant.destroy_time)).transpose()?,
             rotation: rotation_from(tenant.rotation_period, tenant.next_rotation_time)?,
+            exportable: tenant.exportable,
         })
     }
 }
@@ -208,6 +215,12 @@ impl Kek {
             v1::KekState::Destroyed => KekState::Destroyed,
             v1::KekState::Unspecified => return Err(ClientError::Malformed { what: "key state" }),
         };
+        let origin = match kek.origin() {
+            v1::KekOrigin::Generated => KekOrigin::Generated,
+            v1::KekOrigin::Imported => KekOrigin::Imported,
+            v1::KekOrigin::Unspecified => return Err(ClientError::Malformed { what: "key origin" }),
+        };
+        let exported = kek.export_time.is_some();
         let scheduled = state == KekState::DestroyScheduled;
         Ok(Self {
             version: kek.version,
@@ -215,6 +228,8 @@ impl Kek {
             create_time: required_time(kek.create_time)?,
             state_time: required_time(kek.state_time)?,
             destroy_time: scheduled.then(|| required_time(kek.destroy_time)).transpose()?,
+            origin,
+            export_time: exported.then(|| required_time(kek.export_time)).transpose()?,
         })
     }
 }
@@ -280,6 +295,8 @@ pub(super) const fn scope_to_wire(scope: Scope) -> v1::Scope {
         Scope::Status => v1::Scope::Status,
         Scope::KeysDestroy => v1::Scope::KeysDestroy,
         Scope::KeysDestroyNow => v1::Scope::KeysDestroyNow,
+        Scope::KeysImport => v1::Scope::KeysImport,
+        Scope::KeysExport => v1::Scope::KeysExport,
         Scope::Root => v1::Scope::Root,
     }
 }
@@ -297,6 +314,8 @@ pub(super) fn scope_from_wire(scope: i32) -> Result<Scope, ClientError> {
         v1::Scope::Status => Scope::Status,
         v1::Scope::KeysDestroy => Scope::KeysDestroy,
         v1::Scope::KeysDestroyNow => Scope::KeysDestroyNow,
+        v1::Scope::KeysImport => Scope::KeysImport,
+        v1::Scope::KeysExport => Scope::KeysExport,
         v1::Scope::Root => Scope::Root,
         v1::Scope::Unspecified => return Err(ClientError::Malformed { what: "scope" }),
     })

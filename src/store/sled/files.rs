@@ -96,6 +96,29 @@ impl Directory {
         forget().map_err(|source| io_error("writing back the log", source))
     }
 
+    /// Looks at the library's settings before it does, because it believes them whatever their checksum says.
+    ///
+    /// The library does not make them durable when it creates them, so a power cut during a first start may
+    /// leave them torn; they are removed, and made again. [`settle`](Self::settle) makes them durable before
+    /// the first commit, so in a store that has one they are damaged.
+    ///
+    /// # Errors
+    /// [`EngineError::Io`], [`EngineError::Corrupt`] for torn settings of a store that `has_commits`.
+    pub(super) fn check_settings(&self, has_commits: bool) -> Result<(), EngineError> {
+        let path = self.path.join("conf");
+        match std::fs::read(&path) {
+            Ok(settings) if is_whole(&settings) => Ok(()),
+            Ok(_) if has_commits => {
+                Err(EngineError::Corrupt { what: "the settings of the store, the file `conf`".to_owned() })
+            }
+            Ok(_) => {
+                std::fs::remove_file(&path).map_err(|source| io_error("removing unfinished settings", source))
+            }
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(io_error("reading the settings", error)),
+        }
+    }
+
     /// Opens the library's log for [`Log::make_durable`].
     ///
     /// # Errors
@@ -360,6 +383,12 @@ fn remove_unfinished_snapshots(path: &Path) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+/// Whether the library's settings end in their checksum.
+fn is_whole(settings: &[u8]) -> bool {
+    let parts = settings.split_last_chunk();
+    parts.is_some_and(|(text, crc)| crc32fast::hash(text) == u32::from_le_bytes(*crc))
 }
 
 fn io_error(operation: &'static str, source: io::Error) -> EngineError {

@@ -20,6 +20,7 @@ const FLUSHER_MILLIS: u64 = 20;
 pub(super) fn open(options: &SledOptions) -> Result<Writer, EngineError> {
     let directory = Directory::claim(&options.path)?;
     let acknowledged = directory.acknowledged()?;
+    directory.check_settings(acknowledged.newest()? > 0)?;
     if acknowledged.is_closed()? {
         // Before the library opens it, because that writes over what it cannot read.
         verify::refuse_damage(&options.path, SEGMENT_BYTES)?;

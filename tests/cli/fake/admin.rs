@@ -33,7 +33,8 @@ impl State {
             state: state.into(),
             create_time: time(),
             state_time: time(),
-            destroy_time: None,
+            origin: v1::KekOrigin::Generated.into(),
+            ..Default::default()
         });
         Ok(*keks.last().unwrap())
     }
@@ -210,6 +211,9 @@ fn line() -> Vec<v1::AuditEvent> {
     vec![v1::AuditEvent { log: "demo/1".to_owned(), sequence: 0, line: LINE.to_owned() }]
 }
 
+/// The uid of every wrapping key.
+pub const WRAPPING_KEY: &str = "00000000-0000-4000-8000-000000000002";
+
 fn token(name: String, scopes: Vec<i32>, tenants: Vec<String>, revoked: bool) -> Option<v1::Token> {
     Some(v1::Token { name, scopes, tenants, create_time: time(), expire_time: time(), revoked })
 }
@@ -228,6 +232,7 @@ impl AdminService for Service {
             state: v1::TenantState::Active.into(),
             create_time: time(),
             primary_kek_version: 1,
+            exportable: request.exportable,
             audit_log: format!("{}/1", request.name),
             ..Default::default()
         };
@@ -396,6 +401,47 @@ impl AdminService for Service {
         answer(v1::CancelKekDestructionResponse { kek: Some(kek) })
     }
 
+    async fn get_wrapping_key(
+        &self,
+        _: Request<v1::GetWrappingKeyRequest>,
+    ) -> Answer<v1::GetWrappingKeyResponse> {
+        let mut state = self.0.lock().unwrap();
+        state.begin("get_wrapping_key")?;
+        let key = v1::WrappingKey {
+            uid: WRAPPING_KEY.to_owned(),
+            public_key: vec![9; 32].into(),
+            info: "what is bound".to_owned(),
+            expire_time: time(),
+        };
+        answer(v1::GetWrappingKeyResponse { wrapping_key: Some(key) })
+    }
+
+    async fn import_kek(&self, request: Request<v1::ImportKekRequest>) -> Answer<v1::ImportKekResponse> {
+        let (mut state, request) = (self.0.lock().unwrap(), request.into_inner());
+        state.begin("import_kek")?;
+        if request.wrapping_key_uid != WRAPPING_KEY || request.wrapped.len() != 80 {
+            return Err(refused(Code::NotFound, "WRAPPING_KEY_NOT_FOUND", &[]));
+        }
+        let version = state.add_kek(&request.tenant, v1::KekState::Pending)?.version;
+        state.kek(&request.tenant, version)?.set_origin(v1::KekOrigin::Imported);
+        if !request.pending {
+            state.promote_kek(&request.tenant, version)?;
+        }
+        answer(v1::ImportKekResponse { kek: Some(*state.kek(&request.tenant, version)?) })
+    }
+
+    async fn export_kek(&self, request: Request<v1::ExportKekRequest>) -> Answer<v1::ExportKekResponse> {
+        let (mut state, request) = (self.0.lock().unwrap(), request.into_inner());
+        state.begin("export_kek")?;
+        if !state.tenant(&request.tenant)?.exportable {
+            return Err(refused(Code::FailedPrecondition, "KEY_NOT_EXPORTABLE", &[]));
+        }
+        let kek = state.kek(&request.tenant, request.version)?;
+        kek.export_time = time();
+        let (kek, wrapped) = (Some(*kek), vec![7; 80].into());
+        answer(v1::ExportKekResponse { kek, wrapped, info: "what is bound".to_owned() })
+    }
+
     async fn start_job(&self, request: Request<v1::StartJobRequest>) -> Answer<v1::StartJobResponse> {
         let (mut state, request) = (self.0.lock().unwrap(), request.into_inner());
         state.begin("start_job")?;
@@ -436,8 +482,13 @@ impl AdminService for Service {
     }
 
     async fn list_tokens(&self, _: Request<v1::ListTokensRequest>) -> Answer<v1::ListTokensResponse> {
-        self.0.lock().unwrap().begin("list_tokens")?;
-        answer(v1::ListTokensResponse { tokens: Vec::new(), next_page_token: String::new() })
+        let mut state = self.0.lock().unwrap();
+        state.begin("list_tokens")?;
+        // Whatever tokens were made, they are shown as one.
+        let made = (state.tokens > 0)
+            .then(|| token("ci".to_owned(), vec![v1::Scope::Read.into()], vec!["*".to_owned()], false));
+        let tokens = made.flatten().into_iter().collect();
+        answer(v1::ListTokensResponse { tokens, next_page_token: String::new() })
     }
 
     async fn revoke_token(
@@ -467,6 +518,26 @@ impl AdminService for Service {
         state.begin("tail_audit")?;
         state.filter = request.into_inner().filter;
         answer(Box::pin(tokio_stream::once(Ok(v1::TailAuditResponse { events: line() }))))
+    }
+
+    async fn get_checkpoint(
+        &self,
+        _: Request<v1::GetCheckpointRequest>,
+    ) -> Answer<v1::GetCheckpointResponse> {
+        self.0.lock().unwrap().begin("get_checkpoint")?;
+        answer(v1::GetCheckpointResponse { checkpoint: "no note".to_owned(), ..Default::default() })
+    }
+
+    async fn get_proof(&self, _: Request<v1::GetProofRequest>) -> Answer<v1::GetProofResponse> {
+        self.0.lock().unwrap().begin("get_proof")?;
+        answer(v1::GetProofResponse { proof: "no proof".to_owned(), ..Default::default() })
+    }
+
+    type ExportAuditStream = Pin<Box<dyn Stream<Item = Result<v1::ExportAuditResponse, Status>> + Send>>;
+
+    async fn export_audit(&self, _: Request<v1::ExportAuditRequest>) -> Answer<Self::ExportAuditStream> {
+        self.0.lock().unwrap().begin("export_audit")?;
+        answer(Box::pin(tokio_stream::once(Ok(v1::ExportAuditResponse::default()))))
     }
 
     async fn get_status(&self, _: Request<v1::GetStatusRequest>) -> Answer<v1::GetStatusResponse> {
