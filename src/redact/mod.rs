@@ -8,8 +8,12 @@
 mod bytes;
 mod decoded;
 mod detect;
+mod document;
 mod json;
+pub mod pack;
 mod rule;
+mod scan;
+mod words;
 
 pub use json::DEPTH;
 pub use rule::{Action, Category, Rule};

@@ -78,18 +78,13 @@ pub(super) enum Pattern {
     Pem,
     Assigned,
     AssignedToken,
-    Prose,
     CommandLine,
-    Argument,
-    Xml,
-    SecretKey,
-    SecretKeyToken,
+    SecretName,
     Elicitation,
-    Encoded,
 }
 
 /// How many patterns there are.
-pub(super) const PATTERNS: usize = Pattern::Encoded as usize + 1;
+pub(super) const PATTERNS: usize = Pattern::Elicitation as usize + 1;
 
 /// How a built-in rule finds what it is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

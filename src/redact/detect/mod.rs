@@ -2,8 +2,9 @@
 //!
 //! Each recogniser examines a window of bounded length around its place.
 
-mod network;
-mod numbers;
+pub(super) mod assigned;
+pub(super) mod network;
+pub(super) mod numbers;
 pub(super) mod shape;
 pub(super) mod token;
 pub(super) mod validate;
@@ -90,7 +91,7 @@ impl<'a> Sink<'a> {
         *self.work = self.work.saturating_add(u64::try_from(bytes).unwrap_or(u64::MAX));
     }
 
-    fn note(&mut self, hint: Hint, end: usize) {
+    pub(super) fn note(&mut self, hint: Hint, end: usize) {
         if let Some(last) = self.hints.get_mut(hint as usize) {
             *last = end;
         }
@@ -100,5 +101,42 @@ impl<'a> Sink<'a> {
     fn hinted(&self, hint: Hint, place: usize) -> bool {
         let last = self.hints.get(hint as usize).copied().unwrap_or(0);
         self.under.has(hint) || (last > 0 && last <= place && place - last <= HINT_WINDOW)
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests_of {
+    use super::super::pack;
+    use super::super::rule::{Detector, Pattern};
+    use super::super::scan::Scanner;
+    use super::*;
+
+    /// What stands between `‹` and `›`.
+    pub(in crate::redact) fn marked(text: &str) -> Vec<String> {
+        text.split('‹').skip(1).map(|part| part.split('›').next().unwrap().to_owned()).collect()
+    }
+
+    /// The text without the marks.
+    pub(in crate::redact) fn unmarked(text: &str) -> String {
+        text.replace(['‹', '›'], "")
+    }
+
+    /// What the rules of some patterns find in the text without its marks.
+    pub(in crate::redact) fn found_by(patterns: &[Pattern], text: &str) -> Vec<String> {
+        found_where(
+            text,
+            |rule| matches!(rule.detector, Detector::Pattern(found) if patterns.contains(&found)),
+        )
+    }
+
+    /// What some rules find in the text without its marks.
+    pub(in crate::redact) fn found_where(text: &str, wanted: impl Fn(&pack::Rule) -> bool) -> Vec<String> {
+        let plain = unmarked(text);
+        let (scanner, mut hits, mut work) = (Scanner::new(pack::RULES), Vec::new(), 0);
+        scanner.scan(plain.as_bytes(), Hints::default(), &mut hits, &mut work);
+        let rule = |hit: &Hit| &pack::RULES[usize::from(hit.rule)];
+        hits.sort_by_key(|hit| hit.span.start);
+        hits.dedup();
+        hits.iter().filter(|hit| wanted(rule(hit))).map(|hit| plain[hit.span.clone()].to_owned()).collect()
     }
 }

@@ -11,7 +11,7 @@ use crate::redact::rule::Pattern;
 const URL: usize = 2048;
 
 /// An e-mail address around the `@` at `place`; returns where to go on.
-pub(super) fn email(text: &[u8], place: usize, sink: &mut Sink<'_>) -> usize {
+pub(in crate::redact) fn email(text: &[u8], place: usize, sink: &mut Sink<'_>) -> usize {
     let start = run_start(text, place, 64, is_local);
     let start = start + cut(text, start..place).iter().take_while(|byte| matches!(byte, b'.' | b'-')).count();
     let end = run_end(text, place + 1, 255, |byte| is_host(byte) || byte >= 0x80);
@@ -58,7 +58,7 @@ fn is_domain(host: &[u8]) -> bool {
 }
 
 /// An IPv6 or MAC address around the `:` at `place`; returns where to go on.
-pub(super) fn colon(text: &[u8], place: usize, sink: &mut Sink<'_>) -> usize {
+pub(in crate::redact) fn colon(text: &[u8], place: usize, sink: &mut Sink<'_>) -> usize {
     let part = |byte: u8| byte.is_ascii_hexdigit() || byte == b':';
     if !part(before(text, place)) && at(text, place + 1) != b':' || !part(at(text, place + 1)) {
         return place + 1;
@@ -91,7 +91,7 @@ fn is_ipv6(run: &[u8]) -> bool {
 }
 
 /// A MAC address that is written with dashes, whose first pair begins at `start`.
-pub(super) fn dashed_mac(text: &[u8], start: usize, sink: &mut Sink<'_>) {
+pub(in crate::redact) fn dashed_mac(text: &[u8], start: usize, sink: &mut Sink<'_>) {
     let fits = |at_place: usize| {
         let byte = at(text, start + at_place);
         if at_place % 3 == 2 { byte == b'-' } else { byte.is_ascii_hexdigit() }
@@ -103,7 +103,7 @@ pub(super) fn dashed_mac(text: &[u8], start: usize, sink: &mut Sink<'_>) {
 }
 
 /// A URL whose `://` ends at `end`; returns where to go on for other URLs.
-pub(super) fn url(text: &[u8], end: usize, sink: &mut Sink<'_>) {
+pub(in crate::redact) fn url(text: &[u8], end: usize, sink: &mut Sink<'_>) -> usize {
     let colon = end - 3;
     let start =
         run_start(text, colon, 24, |byte| is_alphanumeric(byte) || matches!(byte, b'+' | b'.' | b'-'));
@@ -122,8 +122,11 @@ pub(super) fn url(text: &[u8], end: usize, sink: &mut Sink<'_>) {
     let host_start = at_sign.map_or(end, |place| place + 1);
     let host_last = run_end(text, host_start, 255, |byte| is_host(byte) || byte >= 0x80);
     if is_web && is_domain(cut(text, host_start..host_end(text, host_start, host_last))) {
-        sink.found(Pattern::Url, start..url_end(text, start, last));
+        let whole = url_end(text, start, last);
+        sink.found(Pattern::Url, start..whole);
+        return whole;
     }
+    end
 }
 
 /// The password between the user and the `@` of a URL.
@@ -165,7 +168,7 @@ fn url_end(text: &[u8], start: usize, last: usize) -> usize {
 }
 
 /// A host's name that begins with `www.`, which ends at `end`, or that ends in a common top-level domain.
-pub(super) fn domain(text: &[u8], place: usize, sink: &mut Sink<'_>) {
+pub(in crate::redact) fn domain(text: &[u8], place: usize, sink: &mut Sink<'_>) {
     let start = run_start(text, place, 128, is_host);
     let last = host_end(text, start, run_end(text, place, 128, is_host));
     sink.work(last - start);

@@ -51,7 +51,7 @@ impl Groups {
 }
 
 /// Reads the cluster that begins at `start` and reports what it holds; returns where to go on.
-pub(super) fn cluster(text: &[u8], start: usize, sink: &mut Sink<'_>) -> usize {
+pub(in crate::redact) fn cluster(text: &[u8], start: usize, sink: &mut Sink<'_>) -> usize {
     let (groups, end) = read(text, start);
     sink.work(end - start);
     let after_letter = before(text, start).is_ascii_alphabetic();

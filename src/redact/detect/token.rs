@@ -21,7 +21,7 @@ pub(in crate::redact) struct TokenRule {
 
 impl TokenRule {
     /// Looks for the token whose prefix ends at `end`.
-    pub(super) fn examine(&self, text: &[u8], end: usize, sink: &mut Sink<'_>) {
+    pub(in crate::redact) fn examine(&self, text: &[u8], end: usize, sink: &mut Sink<'_>) {
         let start = end - self.prefix.len();
         let inside_word = is_alphanumeric(before(text, start))
             && self.prefix.first().is_some_and(|b| b.is_ascii_alphanumeric());
@@ -41,12 +41,12 @@ impl TokenRule {
 }
 
 /// A text that nobody generated: few different characters for its length.
-pub(super) fn is_monotonous(tail: &[u8]) -> bool {
+pub(in crate::redact) fn is_monotonous(tail: &[u8]) -> bool {
     tail.len() >= 10 && entropy(tail) < 1.5
 }
 
 /// A JSON Web Token: header and payload begin as base64 of `{"`, then a signature; the header must decode.
-pub(super) fn jwt(text: &[u8], start: usize, sink: &mut Sink<'_>) -> usize {
+pub(in crate::redact) fn jwt(text: &[u8], start: usize, sink: &mut Sink<'_>) -> usize {
     if is_base64(before(text, start)) || before(text, start) == b'.' {
         return start;
     }
@@ -83,7 +83,7 @@ fn header_decodes(header: &[u8]) -> bool {
 }
 
 /// A PEM block with a private key, whose dashes begin at `start`; returns where to go on.
-pub(super) fn pem(text: &[u8], start: usize, end: usize, sink: &mut Sink<'_>) -> usize {
+pub(in crate::redact) fn pem(text: &[u8], start: usize, end: usize, sink: &mut Sink<'_>) -> usize {
     let label = cut(text, end..end + 64);
     let Some(label_end) = memchr::memmem::find(label, b"-----") else { return end };
     let label = cut(label, 0..label_end);
