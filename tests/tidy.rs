@@ -15,7 +15,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("api", &["service", "auth", "model", "telemetry", "proto"]),
     ("audit", &["store", "crypto", "env", "model", "tlog"]),
     ("auth", &["env", "model"]),
-    ("cli", &["client", "config", "crypto", "env", "model", "tlog"]),
+    ("cli", &["client", "config", "crypto", "env", "model", "redact", "tlog"]),
     ("client", &["proto", "model", "crypto", "tlog"]),
     ("commit", &["audit", "store", "env", "model"]),
     ("config", &["model"]),

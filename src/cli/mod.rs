@@ -23,6 +23,7 @@ mod event;
 mod invocation;
 mod job;
 mod key;
+mod policy;
 mod session;
 mod status;
 mod tenant;
@@ -195,6 +196,12 @@ pub enum Command {
     /// An event as JSON, one line each: log, sequence, event. The event is the exact line of the log.
     #[command(subcommand)]
     Audit(audit::AuditCommand),
+    /// Measure what finds sensitive pieces of values
+    ///
+    /// 'score' prints, for each type of the labels: type, labelled, found, recall, precision, f1, false_positives,
+    /// megabytes_per_second (null but for the sums).
+    #[command(subcommand)]
+    Policy(policy::PolicyCommand),
     /// Show the state of the server
     ///
     /// As JSON: version, store_uid, format_version, started, engine, disk_bytes, rows, tenants, queue_depth, commits,
@@ -270,6 +277,7 @@ fn perform(cli: Cli) -> Result<(), Failure> {
         Command::Approval(command) => block_on(command.run(invocation)),
         Command::Token(command) => block_on(command.run(invocation)),
         Command::Audit(command) => block_on(command.run(invocation)),
+        Command::Policy(command) => command.run(invocation),
         Command::Status(command) => block_on(command.run(invocation)),
         Command::Bench(command) => command.run(invocation),
         Command::Completion(command) => command.run(invocation),

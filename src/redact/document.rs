@@ -47,13 +47,17 @@ pub enum Refusal {
     /// It would take too much work to scan.
     #[error("too much of it looks like something sensitive")]
     Budget,
+    /// A rule found something that the policy does not take.
+    #[error("the rule {0} found what the policy refuses")]
+    Rule(&'static str),
 }
 
 /// Finds what is sensitive in a value.
 pub(super) fn examine(scanner: &Scanner, value: &[u8]) -> Result<Vec<Found>, Refusal> {
     let mut walk = Walk { scanner, found: Vec::new(), hits: Vec::new(), work: 0 };
     let origin = Origin { base: 0, outer: None };
-    let is_json = json::looks_like_json(value) && walk.json(value, &origin, 0)?;
+    let looks = json::looks_like_json(value) || json::looks_like_a_scalar(value);
+    let is_json = looks && walk.json(value, &origin, 0)?;
     if !is_json {
         walk.found.clear();
         walk.plain(value, &origin, 0, Hints::default())?;

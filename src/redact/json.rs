@@ -1,6 +1,7 @@
 //! A byte tokenizer for JSON with a stack of places; no tree is built.
 //!
-//! It takes RFC 8259, one value or several with white space between them (JSON lines), and nothing else: what another parser
+//! It takes RFC 8259, one value, or several with white space between them of which
+//! all but the first are objects or arrays (JSON lines), and nothing else: what another parser
 //! could read differently is refused. Nesting is bounded by [`DEPTH`].
 
 use std::ops::Range;
@@ -58,6 +59,21 @@ pub(super) fn tokenize<E: From<Malformed>>(text: &[u8], visit: Visit<'_, E>) -> 
         if reader.place >= text.len() {
             return Ok(());
         }
+        // Numbers after each other are rather text: a card's number has four.
+        if !matches!(at(text, reader.place), b'{' | b'[') {
+            return Err(Malformed::Syntax(reader.place).into());
+        }
+    }
+}
+
+/// Whether the text looks as if it were one number or one string.
+pub(super) fn looks_like_a_scalar(text: &[u8]) -> bool {
+    match text.first() {
+        Some(b'"') => text.len() > 1 && text.ends_with(b"\""),
+        Some(b'-' | b'0'..=b'9') => {
+            text.iter().all(|byte| matches!(byte, b'-' | b'+' | b'.' | b'e' | b'E' | b'0'..=b'9'))
+        }
+        _ => false,
     }
 }
 
@@ -307,7 +323,9 @@ mod tests {
 
     #[test]
     fn lines_of_values_are_taken() {
-        assert_eq!(tokens("1\n\"a\"\n").unwrap(), ["Number 1 ", "Text a "]);
+        let leaves = tokens("{\"a\":1}\n[\"b\"]\n").unwrap();
+        assert!(leaves.contains(&"Number 1 a".to_owned()) && leaves.contains(&"Text b 0".to_owned()));
+        assert_eq!(tokens("[1] 4111 1111"), Err(Malformed::Syntax(4)));
     }
 
     #[test]

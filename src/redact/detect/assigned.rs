@@ -11,6 +11,8 @@ use crate::redact::bytes::{at, before, cut, entropy, is_word, run_end, run_start
 use crate::redact::rule::Pattern;
 use crate::redact::words::{Secrecy, secrecy};
 
+/// What a placeholder begins with: what was cut out is not found again.
+const OPEN: &[u8] = "⟦".as_bytes();
 /// The longest name around a keyword, on each side.
 const NAME: usize = 64;
 /// The longest value.
@@ -25,6 +27,9 @@ pub(in crate::redact) fn assigned(text: &[u8], start: usize, end: usize, sink: &
     let name_end = run_end(text, end, NAME, is_name);
     let name_end = name_end - usize::from(name_end > end && matches!(before(text, name_end), b'.' | b'-'));
     sink.work(name_end - name_start);
+    if cut(text, name_start.saturating_sub(OPEN.len())..name_start) == OPEN {
+        return name_end;
+    }
     let Some(secrecy) = secrecy(cut(text, name_start..name_end)) else { return name_end };
     let option = cut(text, name_start..name_start + 1) == b"-" && !is_word(before(text, name_start));
     let Some((place, link)) = separator(text, name_end, option) else { return name_end };
@@ -282,7 +287,7 @@ fn is_blank_to_fill(value: &[u8]) -> bool {
         || starts_with(value, 0, b"my_")
         || starts_with(value, 0, b"insert_")
         || starts_with(value, 0, b"enter ")
-        || memchr::memmem::find(value, b"\xe2\x9f\xa6").is_some();
+        || memchr::memmem::find(value, OPEN).is_some();
     same || dots || asked || words.iter().any(|word| value.eq_ignore_ascii_case(word))
 }
 

@@ -260,7 +260,8 @@ fn date(text: &[u8], groups: &[Group], _: &mut Sink<'_>) -> usize {
     let same = second.glue == third.glue && matches!(second.glue, b'-' | b'/' | b'.');
     let lengths = (first.length(), second.length(), third.length());
     let short = |group: &Group, most: u32| {
-        let value = cut(text, group.start..group.end).iter().fold(0_u32, |n, d| n * 10 + u32::from(d - b'0'));
+        let digits = cut(text, group.start..group.end).iter().take(2);
+        let value = digits.fold(0_u32, |n, d| n * 10 + u32::from(d - b'0'));
         group.length() <= 2 && (1..=most).contains(&value)
     };
     let begins_with_year = lengths.0 == 4 && short(second, 12) && short(third, 31);
