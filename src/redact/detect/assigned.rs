@@ -18,7 +18,7 @@ const NAME: usize = 64;
 /// The longest value.
 const VALUE: usize = 4096;
 /// The shortest password, and the shortest token.
-const PASSWORD: usize = 3;
+const PASSWORD: usize = 4;
 const TOKEN: usize = 8;
 
 /// The value that belongs to the name around the keyword from `start` to `end`; returns the end of the name.
@@ -36,7 +36,8 @@ pub(in crate::redact) fn assigned(text: &[u8], start: usize, end: usize, sink: &
     let Some((span, quoted)) = value(text, place, link) else { return name_end };
     sink.work(span.end - name_end);
     let written = cut(text, span.clone());
-    let alone = begins_line(text, name_start) && ends_line(text, span.end);
+    let in_list = before(text, name_start) == b';';
+    let alone = in_list || begins_line(text, name_start) && ends_line(text, span.end);
     if is_secret(written, secrecy, quoted, link, alone) {
         sink.found(
             if secrecy == Secrecy::Password { Pattern::Assigned } else { Pattern::AssignedToken },
@@ -141,7 +142,9 @@ fn value(text: &[u8], start: usize, link: Link) -> Option<(Range<usize>, bool)> 
         let last = last - usize::from(escaped && before(text, last) == b'\\');
         return Some((first..last, true));
     }
+    let after_login = link == Link::Loose && follows_a_login(text, start);
     let belongs: fn(u8) -> bool = match link {
+        Link::Loose if after_login => |byte| !byte.is_ascii_whitespace() && !matches!(byte, 0 | b'"'),
         Link::Sign | Link::Option => |byte| {
             !byte.is_ascii_whitespace()
                 && !matches!(byte, 0 | b'"' | b'\'' | b'`' | b',' | b';' | b'<' | b'>')
@@ -156,6 +159,13 @@ fn value(text: &[u8], start: usize, link: Link) -> Option<(Range<usize>, bool)> 
         .take_while(|byte| matches!(byte, b')' | b']' | b'}' | b'\\'))
         .count();
     Some((place..last - closing, false))
+}
+
+/// Whether the line, or the one before, names a user as the file `.netrc` does.
+fn follows_a_login(text: &[u8], start: usize) -> bool {
+    let lead = cut(text, start.saturating_sub(96)..start);
+    memchr::memmem::rfind(lead, b"login ")
+        .is_some_and(|login| cut(lead, login..lead.len()).iter().filter(|byte| **byte == b'\n').count() < 2)
 }
 
 fn begins_line(text: &[u8], start: usize) -> bool {
@@ -216,7 +226,16 @@ fn is_identifier(value: &[u8]) -> bool {
 
 /// A variable, a call or a path to somewhere else.
 fn is_elsewhere(value: &[u8]) -> bool {
-    let leads: [&[u8]; 18] = [
+    let leads: [&[u8]; 27] = [
+        b"&lt;",
+        b".",
+        b",",
+        b";",
+        b"+",
+        b"#{",
+        b"\\",
+        b"arn:",
+        b"'",
         b"$",
         b"{{",
         b"{",
@@ -288,7 +307,11 @@ fn is_blank_to_fill(value: &[u8]) -> bool {
         || starts_with(value, 0, b"insert_")
         || starts_with(value, 0, b"enter ")
         || memchr::memmem::find(value, OPEN).is_some();
-    same || dots || asked || words.iter().any(|word| value.eq_ignore_ascii_case(word))
+    let named = value.len() < 40
+        && [&b"password"[..], b"Password", b"PASSWORD"]
+            .iter()
+            .any(|word| memchr::memmem::find(value, word).is_some());
+    same || dots || asked || named || words.iter().any(|word| value.eq_ignore_ascii_case(word))
 }
 
 /// The credentials of an `Authorization` header: `Basic` or `Bearer` ends at `end`.

@@ -11,6 +11,9 @@ use crate::redact::rule::Pattern;
 const JWT: usize = 16 << 10;
 const PEM: usize = 64 << 10;
 
+/// Prefixes up to this length need more than their shape.
+const SHORT: usize = 4;
+
 /// A compiled token rule.
 #[derive(Debug, Clone)]
 pub(in crate::redact) struct TokenRule {
@@ -33,7 +36,10 @@ impl TokenRule {
         sink.work(8);
         if let Some(last) = self.tail.end(text, end) {
             sink.work(last - end);
-            if !is_monotonous(cut(text, end..last)) {
+            let tail = cut(text, end..last);
+            // A short prefix is also the beginning of words: there nobody generated what has no digit.
+            let plain = self.prefix.len() <= SHORT && !tail.iter().any(u8::is_ascii_digit);
+            if !plain && !is_monotonous(tail) {
                 sink.hit(self.rule, start..last);
             }
         }

@@ -19,6 +19,7 @@ pub(in crate::redact) fn card_lengths(digits: &[u8]) -> &'static [usize] {
             &[14, 16, 19]
         }
         () if (3528..=3589).contains(&four) => &[16, 17, 18, 19],
+        () if two == 35 => &[16],
         () if four == 1800 || four == 2131 => &[15],
         () if (2200..=2204).contains(&four) => &[16, 17, 18, 19],
         () if (2221..=2720).contains(&four) || (51..=55).contains(&two) => &[16],

@@ -238,6 +238,7 @@ pub(super) const RULES: &[Rule] = &[
     token("vault", "Tokens of Vault and OpenBao.", &["hvs.", "hvb.", "hvr."], "[A-Za-z0-9_-]{24,}"),
     token("vault-old", "Older tokens of Vault.", &["s.", "b.", "r."], "[A-Za-z0-9]{24,26}"),
     token("terraform", "Tokens of Terraform Cloud.", &[".atlasv1."], "[A-Za-z0-9_=-]{60,}"),
+    token("grafana-old", "Grafana's older keys.", &["eyJrIjoi"], "[A-Za-z0-9+/=]{40,}"),
     token("grafana", "Grafana's tokens of cloud access.", &["glc_"], "[A-Za-z0-9+/=]{32,}"),
     token(
         "grafana-service",
@@ -275,11 +276,11 @@ pub(super) const RULES: &[Rule] = &[
     token("notion", "Notion's tokens.", &["ntn_"], "[A-Za-z0-9]{40,}"),
     token("figma", "Figma's tokens.", &["figd_", "figu_"], "[A-Za-z0-9_-]{36,}"),
     token("facebook", "Facebook's access tokens.", &["EAAC", "EAAB", "EAAG", "EAAD"], "[A-Za-z0-9]{40,}"),
-    token("telegram", "Secrets of Telegram's bots, behind the bot's number.", &[":AA"], "[A-Za-z0-9_-]{33}"),
+    token("telegram", "Secrets of Telegram's bots, behind the bot's number.", &[":AA"], "[A-Za-z0-9_-]{32,}"),
     token("age", "Secret keys of age.", &["AGE-SECRET-KEY-1"], "[0-9A-Z]{58}"),
     token("sourcegraph", "Sourcegraph's tokens.", &["sgp_"], "[A-Za-z0-9_]{40,}"),
     token("stackhawk", "StackHawk's keys.", &["hawk."], r"[A-Za-z0-9_-]{20}\.[A-Za-z0-9_-]{20}"),
-    token("dtrack", "Keys of Dependency-Track.", &["odt_"], "[A-Za-z0-9]{32}"),
+    token("dtrack", "Keys of Dependency-Track.", &["odt_"], "[A-Za-z0-9]{32,}"),
     token(
         "dynatrace",
         "Dynatrace's tokens.",
