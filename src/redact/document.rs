@@ -12,6 +12,8 @@ use super::words::{self, Secrecy};
 
 /// How deep JSON inside of strings of JSON is read as such.
 const NESTED: u32 = 2;
+/// Shorter texts hold nothing that a rule is about.
+const SHORTEST: usize = 6;
 /// The shortest text that may be base64 of something, and the longest run that percent-encoding is undone in.
 const BASE64: usize = 24;
 const PERCENT: usize = 2048;
@@ -238,6 +240,9 @@ impl Walk<'_> {
     }
 
     fn scan(&mut self, text: &[u8], origin: &Origin<'_>, hints: Hints) {
+        if text.len() < SHORTEST {
+            return;
+        }
         self.hits.clear();
         self.scanner.scan(text, hints, &mut self.hits, &mut self.work);
         let found = self.hits.iter().map(|hit| Found {

@@ -15,13 +15,14 @@ use crate::redact::words::{Secrecy, secrecy};
 const OPEN: &[u8] = "⟦".as_bytes();
 /// The longest name around a keyword, on each side.
 const NAME: usize = 64;
-/// The longest value.
-const VALUE: usize = 4096;
+/// The longest value in quotes, and without.
+const QUOTED: usize = 4096;
+const VALUE: usize = 512;
 /// The shortest password, and the shortest token.
 const PASSWORD: usize = 4;
 const TOKEN: usize = 8;
 
-/// The value that belongs to the name around the keyword from `start` to `end`; returns the end of the name.
+/// The value that belongs to the name around the keyword from `start` to `end`; returns where to go on.
 pub(in crate::redact) fn assigned(text: &[u8], start: usize, end: usize, sink: &mut Sink<'_>) -> usize {
     let name_start = run_start(text, start, NAME, is_name);
     let name_end = run_end(text, end, NAME, is_name);
@@ -30,21 +31,20 @@ pub(in crate::redact) fn assigned(text: &[u8], start: usize, end: usize, sink: &
     if cut(text, name_start.saturating_sub(OPEN.len())..name_start) == OPEN {
         return name_end;
     }
-    let Some(secrecy) = secrecy(cut(text, name_start..name_end)) else { return name_end };
     let option = cut(text, name_start..name_start + 1) == b"-" && !is_word(before(text, name_start));
     let Some((place, link)) = separator(text, name_end, option) else { return name_end };
+    let Some(secrecy) = secrecy(cut(text, name_start..name_end)) else { return name_end };
     let Some((span, quoted)) = value(text, place, link) else { return name_end };
     sink.work(span.end - name_end);
     let written = cut(text, span.clone());
     let in_list = before(text, name_start) == b';';
     let alone = in_list || begins_line(text, name_start) && ends_line(text, span.end);
-    if is_secret(written, secrecy, quoted, link, alone) {
-        sink.found(
-            if secrecy == Secrecy::Password { Pattern::Assigned } else { Pattern::AssignedToken },
-            span,
-        );
+    if !is_secret(written, secrecy, quoted, link, alone) {
+        return name_end;
     }
-    name_end
+    let end = span.end;
+    sink.found(if secrecy == Secrecy::Password { Pattern::Assigned } else { Pattern::AssignedToken }, span);
+    end
 }
 
 fn is_name(byte: u8) -> bool {
@@ -74,6 +74,14 @@ fn separator(text: &[u8], name_end: usize, option: bool) -> Option<(usize, Link)
     }
     let closed = place > name_end;
     let blank = skip_blanks(text, place);
+    // Most names in prose have nothing that could be their value.
+    if at(text, blank).is_ascii_alphanumeric()
+        && !option
+        && !matches!(at(text, blank), b'i' | b'f' | b'o' | b'v' | b'I')
+    {
+        let login = blank > place && follows_a_login(text, blank);
+        return login.then_some((blank, Link::Loose));
+    }
     let signs: [(&[u8], Link); 8] = [
         (b"=>", Link::Sign),
         (b":=", Link::Sign),
@@ -135,7 +143,7 @@ fn value(text: &[u8], start: usize, link: Link) -> Option<(Range<usize>, bool)> 
     let quote = at(text, place);
     if matches!(quote, b'"' | b'\'' | b'`') {
         let first = place + 1;
-        let last = run_end(text, first, VALUE, |byte| byte != quote && byte != b'\n');
+        let last = run_end(text, first, QUOTED, |byte| byte != quote && byte != b'\n');
         if at(text, last) != quote {
             return None;
         }
@@ -163,7 +171,7 @@ fn value(text: &[u8], start: usize, link: Link) -> Option<(Range<usize>, bool)> 
 
 /// Whether the line, or the one before, names a user as the file `.netrc` does.
 fn follows_a_login(text: &[u8], start: usize) -> bool {
-    let lead = cut(text, start.saturating_sub(96)..start);
+    let lead = cut(text, start.saturating_sub(64)..start);
     memchr::memmem::rfind(lead, b"login ")
         .is_some_and(|login| cut(lead, login..lead.len()).iter().filter(|byte| **byte == b'\n').count() < 2)
 }
@@ -320,7 +328,7 @@ pub(in crate::redact) fn scheme(text: &[u8], end: usize, pattern: Pattern, sink:
     if place == end {
         return;
     }
-    let last = run_end(text, place, VALUE, |byte| {
+    let last = run_end(text, place, QUOTED, |byte| {
         byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~' | b'+' | b'/' | b'=' | b':')
     });
     let value = cut(text, place..last);

@@ -9,6 +9,8 @@ use crate::redact::rule::Pattern;
 
 /// The longest URL that is followed.
 const URL: usize = 2048;
+/// The longest user, password and host of one.
+const AUTHORITY: usize = 512;
 
 /// An e-mail address around the `@` at `place`; returns where to go on.
 pub(in crate::redact) fn email(text: &[u8], place: usize, sink: &mut Sink<'_>) -> usize {
@@ -108,11 +110,11 @@ pub(in crate::redact) fn url(text: &[u8], end: usize, sink: &mut Sink<'_>) -> us
     let start =
         run_start(text, colon, 24, |byte| is_alphanumeric(byte) || matches!(byte, b'+' | b'.' | b'-'));
     let scheme = cut(text, start..colon);
-    let last = run_end(text, end, URL, |byte| {
-        !byte.is_ascii_whitespace() && !matches!(byte, 0 | b'"' | b'<' | b'>' | b'`' | b'\\')
+    let authority_end = run_end(text, end, AUTHORITY, |byte| {
+        !byte.is_ascii_whitespace()
+            && !matches!(byte, 0 | b'"' | b'<' | b'>' | b'`' | b'\\' | b'/' | b'?' | b'#' | b'\'')
     });
-    sink.work(last - start);
-    let authority_end = run_end(text, end, last - end, |byte| !matches!(byte, b'/' | b'?' | b'#' | b'\''));
+    sink.work(authority_end - start);
     let at_sign = memchr::memrchr(b'@', cut(text, end..authority_end)).map(|place| end + place);
     if let Some(at_sign) = at_sign {
         password(text, end, at_sign, sink);
@@ -121,12 +123,16 @@ pub(in crate::redact) fn url(text: &[u8], end: usize, sink: &mut Sink<'_>) -> us
     let is_web = web.iter().any(|known| scheme.eq_ignore_ascii_case(known));
     let host_start = at_sign.map_or(end, |place| place + 1);
     let host_last = run_end(text, host_start, 255, |byte| is_host(byte) || byte >= 0x80);
-    if is_web && is_domain(cut(text, host_start..host_end(text, host_start, host_last))) {
-        let whole = url_end(text, start, last);
-        sink.found(Pattern::Url, start..whole);
-        return whole;
+    if !is_web || !is_domain(cut(text, host_start..host_end(text, host_start, host_last))) {
+        return end;
     }
-    end
+    let last = run_end(text, host_last, URL, |byte| {
+        !byte.is_ascii_whitespace() && !matches!(byte, 0 | b'"' | b'<' | b'>' | b'`' | b'\\')
+    });
+    sink.work(last - host_last);
+    let whole = url_end(text, start, last);
+    sink.found(Pattern::Url, start..whole);
+    whole
 }
 
 /// The password between the user and the `@` of a URL.

@@ -131,9 +131,44 @@ fn stands_alone(text: &[u8], span: &Range<usize>) -> bool {
     !is_word(before(text, span.start)) && !is_word(at(text, span.end))
 }
 
-fn digits(text: &[u8], groups: &[Group]) -> Vec<u8> {
-    let bytes = groups.iter().flat_map(|group| cut(text, group.start..group.end));
-    bytes.map(|byte| byte.wrapping_sub(b'0')).collect()
+/// The values of the digits of groups, as far as a number of interest has them.
+struct Digits {
+    digits: [u8; 2 * GROUP_DIGITS],
+    length: usize,
+}
+
+impl Digits {
+    fn push(&mut self, text: &[u8], group: &Group) {
+        for byte in cut(text, group.start..group.end) {
+            if let Some(slot) = self.digits.get_mut(self.length) {
+                *slot = byte.wrapping_sub(b'0');
+                self.length += 1;
+            }
+        }
+    }
+}
+
+impl std::ops::Deref for Digits {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        self.digits.get(..self.length).unwrap_or(&[])
+    }
+}
+
+fn digits(text: &[u8], groups: &[Group]) -> Digits {
+    let mut digits = Digits { digits: [0; 2 * GROUP_DIGITS], length: 0 };
+    groups.iter().for_each(|group| digits.push(text, group));
+    digits
+}
+
+/// How long groups are, in the room that is given.
+fn lengths<'r>(groups: &[Group], room: &'r mut [usize; GROUPS]) -> &'r [usize] {
+    let count = groups.len().min(GROUPS);
+    for (slot, group) in room.iter_mut().zip(groups) {
+        *slot = group.length();
+    }
+    room.get(..count).unwrap_or(&[])
 }
 
 fn card(text: &[u8], groups: &[Group], sink: &mut Sink<'_>) -> usize {
@@ -149,8 +184,8 @@ fn card(text: &[u8], groups: &[Group], sink: &mut Sink<'_>) -> usize {
         let taken = groups.get(..=count).unwrap_or(&[]);
         let whole = span(groups, count + 1);
         if total >= 12
-            && stands_alone(text, &whole)
             && card_groups(taken)
+            && stands_alone(text, &whole)
             && validate::card(&digits(text, taken))
         {
             // Twelve digits and a check digit are met by chance too often to go without a word.
@@ -166,8 +201,8 @@ fn card(text: &[u8], groups: &[Group], sink: &mut Sink<'_>) -> usize {
 
 /// Groups as cards are written: together, in fours, or as American Express and Diners print them.
 fn card_groups(groups: &[Group]) -> bool {
-    let lengths: Vec<usize> = groups.iter().map(Group::length).collect();
-    match lengths.as_slice() {
+    let mut room = [0; GROUPS];
+    match lengths(groups, &mut room) {
         [_] => true,
         [4, 6, 5] | [4, 6, 4] => true,
         [head @ .., last] => head.iter().all(|length| *length == 4) && (1..=4).contains(last),
@@ -184,14 +219,18 @@ fn ipv4(text: &[u8], groups: &[Group], sink: &mut Sink<'_>) -> usize {
         (digits.len() <= 3 && value < 256 && (digits.len() == 1 || digits.first() != Some(&b'0')))
             .then_some(value)
     };
-    let Some(octets) = four.iter().map(octet).collect::<Option<Vec<_>>>() else { return 0 };
     if !dotted || groups.get(4).is_some_and(|group| group.glue == b'.' || group.glue == b'-') {
         return 0;
+    }
+    let mut octets = [0; 4];
+    for (slot, group) in octets.iter_mut().zip(four) {
+        let Some(value) = octet(group) else { return 0 };
+        *slot = value;
     }
     let whole = span(groups, 4);
     let version = matches!(before(text, whole.start), b'v' | b'V' | b'.' | b'-')
         || sink.hinted(Hint::Version, whole.start);
-    let nobody = matches!(octets.as_slice(), [0 | 127 | 255, ..] | [.., 0] | [8, 8, 8, 8] | [1, 1, 1, 1]);
+    let nobody = matches!(octets, [0 | 127 | 255, ..] | [.., 0] | [8, 8, 8, 8] | [1, 1, 1, 1]);
     if !version && !nobody && stands_alone(text, &whole) {
         sink.found(Pattern::Ipv4, whole);
     }
@@ -205,11 +244,14 @@ fn identity(text: &[u8], groups: &[Group], sink: &mut Sink<'_>) -> usize {
             .iter()
             .fold(0_u32, |n, d| n.wrapping_mul(10).wrapping_add(u32::from(d.wrapping_sub(b'0'))))
     };
-    let lengths: Vec<usize> = groups.iter().take(4).map(Group::length).collect();
-    let glues: Vec<u8> = groups.iter().take(4).map(|group| group.glue).collect();
+    let mut room = [0; GROUPS];
+    let lengths = lengths(groups.get(..4).unwrap_or(groups), &mut room);
+    let mut glues = [0; 4];
+    glues.iter_mut().zip(groups).for_each(|(slot, group)| *slot = group.glue);
+    let glues = glues.get(..groups.len().min(4)).unwrap_or(&[]);
     let start = groups.first().map_or(0, |group| group.start);
     let all = |count: usize| digits(text, groups.get(..count).unwrap_or(&[]));
-    let (pattern, count) = match (lengths.as_slice(), glues.as_slice()) {
+    let (pattern, count) = match (lengths, glues) {
         ([3, 2, 4, ..], [_, one @ (b'-' | b' ' | b'.'), two, ..]) if one == two => {
             let parts: Vec<u32> = groups.iter().take(3).map(number).collect();
             let &[area, group, serial] = parts.as_slice() else { return 0 };
@@ -339,14 +381,15 @@ fn likeness(text: &[u8], groups: &[Group], plus: bool) -> Likeness {
         return Likeness::No;
     }
     let total: usize = number.iter().map(Group::length).sum();
-    let lengths: Vec<usize> = number.iter().map(Group::length).collect();
+    let mut room = [0; GROUPS];
+    let lengths = lengths(number, &mut room);
     let start = number.first().map_or(0, |group| group.start);
     let zero = at(text, start) == b'0';
     let area_in_brackets =
         before(text, start) == b'(' && number.get(1).is_some_and(|group| group.glue == b')');
     let even =
         number.get(2..).unwrap_or(&[]).iter().all(|group| Some(group.glue) == number.get(1).map(|g| g.glue));
-    match lengths.as_slice() {
+    match lengths {
         _ if plus && (7..=15).contains(&total) => Likeness::Sure,
         _ if zero && at(text, start + 1) == b'0' && lengths.len() > 1 && (9..=16).contains(&total) => {
             Likeness::Sure
