@@ -119,11 +119,16 @@ pub(super) fn percent_decoded(source: &[u8]) -> Decoded {
 fn walk(source: &[u8], special: impl Fn(&mut Decoded, &[u8], usize) -> Option<usize>) -> Decoded {
     let mut decoded = Decoded { text: Vec::with_capacity(source.len()), units: Vec::new() };
     let (mut place, mut copied) = (0, 0);
-    while let Some(byte) = source.get(place) {
-        if !matches!(byte, b'\\' | b'%' | 0x80..) {
-            place += 1;
-            continue;
-        }
+    let is_ascii = source.is_ascii();
+    loop {
+        let rest = cut(source, place..source.len());
+        let next = if is_ascii {
+            memchr::memchr2(b'\\', b'%', rest)
+        } else {
+            rest.iter().position(|byte| matches!(byte, b'\\' | b'%' | 0x80..))
+        };
+        let Some(byte) = next.and_then(|next| rest.get(next)) else { break };
+        place += next.unwrap_or(0);
         decoded.copy(source, copied..place);
         place = match special(&mut decoded, source, place) {
             Some(after) => after,

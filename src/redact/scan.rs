@@ -180,9 +180,24 @@ impl Scanner {
 #[derive(Debug, Default)]
 struct Past {
     name: usize,
+    /// The end of the last value that was looked at, and how many names within it were.
+    value: (usize, u8),
     jwt: usize,
     pem: usize,
     url: usize,
+}
+
+/// How many names are looked at within what one of them has for its value.
+const NAMES_IN_VALUE: u8 = 4;
+
+impl Past {
+    /// Takes over how far a name and its value went. A value that holds name after name is passed over in the end, lest each of
+    /// them be read up to the same end again.
+    fn name(&mut self, seen: assigned::Seen) {
+        let tries = if seen.name_end < self.value.0 { self.value.1 + 1 } else { 0 };
+        self.value = (self.value.0.max(seen.value_end), tries);
+        self.name = if seen.found || tries >= NAMES_IN_VALUE { self.value.0 } else { seen.name_end };
+    }
 }
 
 struct Pass<'s, 't> {
@@ -250,7 +265,7 @@ impl Pass<'_, '_> {
             Lead::Pem if start >= past.pem => past.pem = token::pem(text, start, end, sink),
             Lead::Url if start >= past.url => past.url = network::url(text, end, sink),
             Lead::Domain if start >= past.url => network::domain(text, start, sink),
-            Lead::Name if start >= past.name => past.name = assigned::assigned(text, start, end, sink),
+            Lead::Name if start >= past.name => past.name(assigned::assigned(text, start, end, sink)),
             Lead::Scheme(pattern) if !is_word(before(text, start)) => {
                 assigned::scheme(text, end, pattern, sink)
             }

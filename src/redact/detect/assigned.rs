@@ -17,34 +17,49 @@ const OPEN: &[u8] = "⟦".as_bytes();
 const NAME: usize = 64;
 /// The longest value in quotes, and without.
 const QUOTED: usize = 4096;
-const VALUE: usize = 512;
+const VALUE: usize = 256;
 /// The shortest password, and the shortest token.
 const PASSWORD: usize = 4;
 const TOKEN: usize = 8;
 
-/// The value that belongs to the name around the keyword from `start` to `end`; returns where to go on.
-pub(in crate::redact) fn assigned(text: &[u8], start: usize, end: usize, sink: &mut Sink<'_>) -> usize {
+/// How far a name and its value went.
+pub(in crate::redact) struct Seen {
+    pub(in crate::redact) name_end: usize,
+    pub(in crate::redact) value_end: usize,
+    pub(in crate::redact) found: bool,
+}
+
+/// The value that belongs to the name around the keyword from `start` to `end`.
+pub(in crate::redact) fn assigned(text: &[u8], start: usize, end: usize, sink: &mut Sink<'_>) -> Seen {
     let name_start = run_start(text, start, NAME, is_name);
     let name_end = run_end(text, end, NAME, is_name);
     let name_end = name_end - usize::from(name_end > end && matches!(before(text, name_end), b'.' | b'-'));
     sink.work(name_end - name_start);
-    if cut(text, name_start.saturating_sub(OPEN.len())..name_start) == OPEN {
-        return name_end;
-    }
-    let option = cut(text, name_start..name_start + 1) == b"-" && !is_word(before(text, name_start));
-    let Some((place, link)) = separator(text, name_end, option) else { return name_end };
-    let Some(secrecy) = secrecy(cut(text, name_start..name_end)) else { return name_end };
-    let Some((span, quoted)) = value(text, place, link) else { return name_end };
+    let mut seen = Seen { name_end, value_end: name_end, found: false };
+    let Some((span, pattern)) = assignment(text, name_start..name_end) else { return seen };
     sink.work(span.end - name_end);
-    let written = cut(text, span.clone());
-    let in_list = before(text, name_start) == b';';
-    let alone = in_list || begins_line(text, name_start) && ends_line(text, span.end);
-    if !is_secret(written, secrecy, quoted, link, alone) {
-        return name_end;
+    seen.value_end = span.end;
+    if let Some(pattern) = pattern {
+        seen.found = true;
+        sink.found(pattern, span);
     }
-    let end = span.end;
-    sink.found(if secrecy == Secrecy::Password { Pattern::Assigned } else { Pattern::AssignedToken }, span);
-    end
+    seen
+}
+
+/// The span of the value behind a name, and what it is, if it is a secret.
+fn assignment(text: &[u8], name: Range<usize>) -> Option<(Range<usize>, Option<Pattern>)> {
+    if cut(text, name.start.saturating_sub(OPEN.len())..name.start) == OPEN {
+        return None;
+    }
+    let option = at(text, name.start) == b'-' && !is_word(before(text, name.start));
+    let (place, link) = separator(text, name.end, option)?;
+    let secrecy = secrecy(cut(text, name.clone()))?;
+    let (span, quoted) = value(text, place, link)?;
+    let in_list = before(text, name.start) == b';';
+    let alone = in_list || begins_line(text, name.start) && ends_line(text, span.end);
+    let pattern = if secrecy == Secrecy::Password { Pattern::Assigned } else { Pattern::AssignedToken };
+    let is_secret = is_secret(cut(text, span.clone()), secrecy, quoted, link, alone);
+    Some((span, is_secret.then_some(pattern)))
 }
 
 fn is_name(byte: u8) -> bool {

@@ -10,7 +10,9 @@ use super::{Hint, Pattern, Sink};
 use crate::redact::bytes::{at, before, cut, is_alphanumeric, is_word};
 
 /// Most groups of a cluster that are looked at together; a longer one continues in its middle.
-const GROUPS: usize = 16;
+const GROUPS: usize = 32;
+/// How many groups the longest number has; so many are looked at again behind a cut.
+const OVERLAP: usize = 8;
 /// The most digits of a group; longer runs are no number of interest.
 const GROUP_DIGITS: usize = 19;
 
@@ -63,9 +65,9 @@ pub(in crate::redact) fn cluster(text: &[u8], start: usize, sink: &mut Sink<'_>)
     while from < groups.len() {
         from += take(text, groups, from, sink).max(1);
     }
-    // A cluster that was cut off goes on in its second half, lest what lies across the cut be missed.
-    match groups.get(GROUPS / 2) {
-        Some(middle) if groups.len() == GROUPS && digits > GROUPS => middle.start,
+    // A cluster that was cut off goes on a little before the cut, lest what lies across the cut be missed.
+    match groups.get(GROUPS - OVERLAP) {
+        Some(again) if groups.len() == GROUPS && digits > GROUPS => again.start,
         _ => end,
     }
 }
@@ -311,6 +313,9 @@ fn date(text: &[u8], groups: &[Group], _: &mut Sink<'_>) -> usize {
     if same && (begins_with_year || ends_with_year) { 3 } else { 0 }
 }
 
+/// The most digits of a telephone number with an extension.
+const PHONE_DIGITS: usize = 22;
+
 /// How sure the grouping alone makes it that a number is a telephone number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Likeness {
@@ -325,7 +330,12 @@ fn phone(text: &[u8], groups: &[Group], sink: &mut Sink<'_>) -> usize {
     if is_word(before(text, start)) || matches!(before(text, start), b'.' | b'/' | b'=' | b'#' | b'$') {
         return 0;
     }
-    for count in (1..=groups.len().min(8)).rev() {
+    let mut total = 0;
+    let most = groups.iter().take(OVERLAP).take_while(|group| {
+        total += group.length();
+        total <= PHONE_DIGITS
+    });
+    for count in (1..=most.count()).rev() {
         let taken = groups.get(..count).unwrap_or(&[]);
         let whole = start..span(groups, count).end;
         let after = at(text, whole.end);
