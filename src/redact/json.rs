@@ -224,8 +224,9 @@ impl Reader<'_> {
             let rest = cut(self.text, place..self.text.len());
             let special = memchr::memchr2(b'"', b'\\', rest).ok_or(Malformed::Syntax(start))?;
             let plain = cut(rest, 0..special);
-            if let Some(control) = plain.iter().position(|byte| *byte < 0x20) {
-                return Err(Malformed::Syntax(place + control));
+            // Without a way out of the loop, so that many bytes are looked at together.
+            if plain.iter().fold(false, |any, byte| any | (*byte < 0x20)) {
+                return Err(Malformed::Syntax(place));
             }
             ascii = ascii && plain.is_ascii();
             place += special;

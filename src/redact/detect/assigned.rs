@@ -18,6 +18,8 @@ const NAME: usize = 64;
 /// The longest value in quotes, and without.
 const QUOTED: usize = 4096;
 const VALUE: usize = 256;
+/// How much of a value tells whether somebody made it up.
+const HEAD: usize = 64;
 /// The shortest password, and the shortest token.
 const PASSWORD: usize = 4;
 const TOKEN: usize = 8;
@@ -165,17 +167,16 @@ fn value(text: &[u8], start: usize, link: Link) -> Option<(Range<usize>, bool)> 
         let last = last - usize::from(escaped && before(text, last) == b'\\');
         return Some((first..last, true));
     }
-    let after_login = link == Link::Loose && follows_a_login(text, start);
-    let belongs: fn(u8) -> bool = match link {
-        Link::Loose if after_login => |byte| !byte.is_ascii_whitespace() && !matches!(byte, 0 | b'"'),
-        Link::Sign | Link::Option => |byte| {
-            !byte.is_ascii_whitespace()
-                && !matches!(byte, 0 | b'"' | b'\'' | b'`' | b',' | b';' | b'<' | b'>')
-        },
-        Link::Markup => |byte| !matches!(byte, 0 | b'<' | b'>' | b'\n' | b'"'),
+    let last = match link {
+        Link::Loose if follows_a_login(text, start) => {
+            run_end(text, place, VALUE, |byte| !byte.is_ascii_whitespace() && !matches!(byte, 0 | b'"'))
+        }
+        Link::Sign | Link::Option => run_end(text, place, VALUE, |byte| {
+            byte > b' ' && !matches!(byte, b'"' | b'\'' | b'`' | b',' | b';' | b'<' | b'>')
+        }),
+        Link::Markup => run_end(text, place, VALUE, |byte| !matches!(byte, 0 | b'<' | b'>' | b'\n' | b'"')),
         Link::Loose | Link::Prose => return None,
     };
-    let last = run_end(text, place, VALUE, belongs);
     let closing = cut(text, place..last)
         .iter()
         .rev()
@@ -228,6 +229,7 @@ fn has_digit(value: &[u8]) -> bool {
 
 /// Letters with digits or signs that no identifier has.
 fn is_mixed(value: &[u8]) -> bool {
+    let value = cut(value, 0..HEAD);
     has_digit(value)
         || value.iter().any(|byte| {
             matches!(byte, b'!' | b'@' | b'#' | b'$' | b'%' | b'^' | b'&' | b'*' | b'?' | b'+' | b'~')
@@ -236,10 +238,10 @@ fn is_mixed(value: &[u8]) -> bool {
 
 /// A value that nobody made up: digits among letters, or many different characters.
 fn is_generated(value: &[u8]) -> bool {
-    let head = cut(value, 0..256);
+    let head = cut(value, 0..HEAD);
     value.len() >= TOKEN
         && !is_monotonous(head)
-        && (has_digit(value) && entropy(head) >= 2.2
+        && (has_digit(head) && entropy(head) >= 2.2
             || value.len() >= 20 && entropy(head) >= 3.6 && !is_identifier(value))
 }
 

@@ -330,6 +330,11 @@ fn phone(text: &[u8], groups: &[Group], sink: &mut Sink<'_>) -> usize {
     if is_word(before(text, start)) || matches!(before(text, start), b'.' | b'/' | b'=' | b'#' | b'$') {
         return 0;
     }
+    let hinted = sink.hinted(Hint::Phone, start);
+    let shaped = plus
+        || at(text, first) == b'0'
+        || start < first
+        || groups.first().is_some_and(|group| matches!(group.length(), 1 | 3));
     let mut total = 0;
     let most = groups.iter().take(OVERLAP).take_while(|group| {
         total += group.length();
@@ -345,9 +350,12 @@ fn phone(text: &[u8], groups: &[Group], sink: &mut Sink<'_>) -> usize {
         if goes_on || (count < groups.len() && !may_end_before(groups.get(count))) {
             continue;
         }
+        if !shaped && !hinted && !labelled(text, whole.end) {
+            continue;
+        }
         match likeness(text, taken, plus) {
             Likeness::No => {}
-            Likeness::WithWord if !sink.hinted(Hint::Phone, start) && !labelled(text, whole.end) => {}
+            Likeness::WithWord if !hinted && !labelled(text, whole.end) => {}
             Likeness::WithWord | Likeness::Sure => {
                 sink.found(Pattern::Phone, whole);
                 return count;
@@ -376,6 +384,9 @@ fn may_end_before(next: Option<&Group>) -> bool {
 fn labelled(text: &[u8], end: usize) -> bool {
     let after =
         end + cut(text, end..end + 3).iter().take_while(|b| matches!(b, b' ' | b'-' | b'(' | b',')).count();
+    if !at(text, after).is_ascii_alphabetic() {
+        return false;
+    }
     let labels: [&[u8]; 9] =
         [b"office", b"fax", b"mobile", b"cell", b"home", b"work", b"phone", b"tel", b"ext"];
     labels.iter().any(|label| {
