@@ -175,7 +175,10 @@ impl ContextService for Context {
             let name = parse::session(session)?;
             let put = parse::put(parse::required("put", message.put)?)?;
             let answer = self.service.put_entry(&permit, &name, &put, repeat).await?;
-            Ok(answer.map(|entry| v1::PutEntryResponse { metadata: Some(convert::metadata(entry)) }))
+            Ok(answer.map(|(entry, report)| v1::PutEntryResponse {
+                metadata: Some(convert::metadata(entry)),
+                redactions: convert::redactions(report),
+            }))
         };
         let outcome = outcome.await;
         call.finish(outcome).await
@@ -284,10 +287,11 @@ impl ContextService for Context {
             let name = parse::session(session)?;
             let writes = message.writes.into_iter().map(parse::write).collect::<Result<Vec<_>, _>>()?;
             let answer = self.service.write_batch(&permit, &name, &writes, repeat).await?;
-            Ok(answer.map(|revisions| {
-                let results = writes.iter().zip(revisions).map(|(write, revision)| v1::WriteResult {
+            Ok(answer.map(|written| {
+                let results = writes.iter().zip(written).map(|(write, (revision, report))| v1::WriteResult {
                     key: write.key().as_str().to_owned(),
                     revision,
+                    redactions: convert::redactions(report),
                 });
                 v1::WriteBatchResponse { results: results.collect() }
             }))
@@ -315,7 +319,10 @@ impl ContextService for Context {
                 id => LastEvent::Id(id),
             };
             let answer = self.service.append_events(&permit, &name, &stream, &events, &last, repeat).await?;
-            Ok(answer.map(|event_ids| v1::AppendEventsResponse { event_ids }))
+            Ok(answer.map(|(event_ids, report)| {
+                let redactions = convert::redactions(report);
+                v1::AppendEventsResponse { event_ids, redactions }
+            }))
         };
         let outcome: Result<Answer<_>, Refusal> = outcome.await;
         call.finish(outcome).await

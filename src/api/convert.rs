@@ -8,8 +8,8 @@ use crate::proto::v1;
 use crate::service::{
     ApprovalDescription, ApprovalState, EntryChange, EntryDescription, EntryWithValue, EventDescription,
     JobDescription, JobKind, JobState, KekDescription, KekUse, LogLine, ProviderKind, Recipient,
-    RootCondition, RootDescription, RootEpoch, RootRecipient, RootVerification, SessionDescription, Status,
-    TenantDescription, TokenDescription, WrappingKeyDescription,
+    RedactionAction, Reported, RootCondition, RootDescription, RootEpoch, RootRecipient, RootVerification,
+    SessionDescription, Status, TenantDescription, TokenDescription, WrappingKeyDescription,
 };
 
 pub(super) fn time(time: Timestamp) -> ProtoTimestamp {
@@ -65,6 +65,24 @@ pub(super) fn metadata(entry: EntryDescription) -> v1::EntryMetadata {
         expire_time: some_millis(entry.expires),
         labels: entry.labels.into_iter().collect(),
     }
+}
+
+pub(super) fn redactions(report: Vec<Reported>) -> Vec<v1::RedactionReport> {
+    let action = |action| match action {
+        RedactionAction::Protect => v1::RedactionAction::Protect,
+        RedactionAction::Drop => v1::RedactionAction::Drop,
+        RedactionAction::Mask => v1::RedactionAction::Mask,
+        RedactionAction::Pseudonym => v1::RedactionAction::Pseudonym,
+        RedactionAction::Generalize => v1::RedactionAction::Generalize,
+        RedactionAction::Reject => v1::RedactionAction::Reject,
+        RedactionAction::Flag => v1::RedactionAction::Flag,
+    };
+    let line = |line: Reported| v1::RedactionReport {
+        rule: line.rule.to_owned(),
+        action: action(line.action).into(),
+        count: line.count,
+    };
+    report.into_iter().map(line).collect()
 }
 
 pub(super) fn entry(entry: EntryWithValue) -> v1::Entry {

@@ -58,6 +58,7 @@ fn draft(error: &Error) -> Draft {
             .metadata("current_revision", current.map_or(0, |revision| revision.get()).to_string()),
         Error::RevisionBehind { found } => begin(Code::FailedPrecondition, ErrorReason::RevisionBehind)
             .metadata("current_revision", found.get().to_string()),
+        Error::RedactionRejected(_) => begin(Code::InvalidArgument, ErrorReason::RedactionRejected),
         Error::AlreadyExists => begin(Code::AlreadyExists, ErrorReason::AlreadyExists),
         Error::EventNotFound => begin(Code::NotFound, ErrorReason::EventNotFound),
         Error::LastEventMismatch => begin(Code::Aborted, ErrorReason::LastEventMismatch),

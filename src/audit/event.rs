@@ -84,6 +84,23 @@ pub struct Source {
     pub tls: Option<TlsVersion>,
 }
 
+/// What was cut out of the values that were written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Redaction {
+    /// The version of the policy.
+    pub policy: u32,
+    /// How many pieces.
+    pub pieces: u32,
+}
+
+impl Redaction {
+    /// Both together, of one policy.
+    #[must_use]
+    pub const fn plus(self, other: Self) -> Self {
+        Self { policy: self.policy, pieces: self.pieces.saturating_add(other.pieces) }
+    }
+}
+
 /// One event. All fields are enums, numbers, hashes and pseudonyms: there is no place for text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Event {
@@ -121,6 +138,8 @@ pub struct Event {
     pub view: Option<View>,
     /// The approval that it is about, on which it was done, or for want of which it was not (`pol.apr`).
     pub approval: Option<[u8; 16]>,
+    /// What was cut out of the values (`pol.red` and `red`).
+    pub redaction: Option<Redaction>,
     /// Where the request came from (`net`).
     pub source: Option<Source>,
     /// The W3C trace id (`tr`).
@@ -155,6 +174,7 @@ impl Event {
             scope: None,
             view: None,
             approval: None,
+            redaction: None,
             source: None,
             trace: None,
             request: None,

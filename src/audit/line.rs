@@ -130,6 +130,12 @@ impl Writer {
             if let Some(approval) = event.approval {
                 line.uuid("apr", approval);
             }
+            if let Some(redaction) = event.redaction {
+                line.number("red", u64::from(redaction.policy));
+            }
+        });
+        self.object("red", |line| {
+            line.count("n", event.redaction.map_or(0, |redaction| u64::from(redaction.pieces)), 0);
         });
     }
 
@@ -334,6 +340,7 @@ mod tests {
             scope: Some(Scope::ReadFull),
             view: Some(View::Redacted),
             approval: Some([3; 16]),
+            redaction: Some(crate::audit::Redaction { policy: u32::MAX, pieces: u32::MAX }),
             source: pseudonym.map(|ip| Source { ip, tls: Some(TlsVersion::V1_3) }),
             trace: Some([1; 16]),
             request: Some([2; 16]),
@@ -369,7 +376,7 @@ mod tests {
                 r#""rsn":"LAST_EVENT_MISMATCH","ten":"{ff}","act":{{"k":"token","p":"{p}"}},"own":"{p}","#,
                 r#""sid":"{p}","res":{{"kp":"{p}","ver":{max},"n":{max}}},"nb":{{"in":{max},"out":{max}}},"#,
                 r#""ch":"{ab}","kid":{{"dek":"{cd}","kek":4294967295}},"pol":{{"authz":"read-full","#,
-                r#""view":"redacted","apr":"{three}"}},"net":{{"ip":"{p}","tls":"1.3"}},"tr":"{one}","rid":"{two}","#,
+                r#""view":"redacted","apr":"{three}","red":4294967295}},"red":{{"n":4294967295}},"net":{{"ip":"{p}","tls":"1.3"}},"tr":"{one}","rid":"{two}","#,
                 r#""us":{max},"n":4294967295}}"#
             ),
             max = max,

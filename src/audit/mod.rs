@@ -27,7 +27,7 @@ pub use crate::tlog::{Frontier, Hash, leaf_hash, node_hash};
 #[cfg(test)]
 use block::Block;
 pub use error::LogError;
-pub use event::{Actor, Event, Outcome, Phase, Resource, Source, TlsVersion};
+pub use event::{Actor, Event, Outcome, Phase, Redaction, Resource, Source, TlsVersion};
 pub use keys::{LogKeys, LogName, Pseudonym};
 pub use line::{LineTail, LineView, PREFIX_BYTES};
 pub use log::{Extension, Log};

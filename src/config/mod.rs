@@ -47,6 +47,9 @@
 //! [approvals]
 //! required = false            # recommended: true, as soon as there are two people; see keys/README.md
 //!
+//! [redaction]
+//! policy = "standard"         # or "off": values are stored as they come, and the redacted view is the full one
+//!
 //! [log]
 //! format = "text"             # or "json"
 //! level = "info"              # a level, or directives such as "info,strongroom::commit=debug"
@@ -166,6 +169,8 @@ pub struct Config {
     pub limits: Limits,
     /// Whether it takes two people to do what cannot be undone.
     pub approvals: Approvals,
+    /// What is cut out of values.
+    pub redaction: Redaction,
     /// What is logged, and how.
     pub log: Log,
 }
@@ -253,6 +258,19 @@ pub struct Log {
     pub level: String,
 }
 
+/// What is cut out of values before they are stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Redaction {
+    /// Whether the built-in policy is applied.
+    pub enabled: bool,
+}
+
+impl Default for Redaction {
+    fn default() -> Self {
+        Self { enabled: true }
+    }
+}
+
 /// Whether it takes two people to do what cannot be undone. By default it does not, because an installation with one token
 /// could destroy nothing then; with two people it should.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -292,6 +310,7 @@ impl Config {
             root: root::read(&document, base, environment),
             limits: read_limits(&document),
             approvals: read_approvals(&document),
+            redaction: read_redaction(&document),
             log: read_log(&document),
         };
         document.finish(config)
@@ -342,6 +361,7 @@ impl Config {
             },
             limits: Limits::default(),
             approvals: Approvals::default(),
+            redaction: Redaction::default(),
             log: Log::default(),
         }
     }
@@ -483,6 +503,13 @@ fn read_approvals(document: &Document<'_>) -> Approvals {
     Approvals { required: document.section("approvals").boolean("required", Approvals::default().required) }
 }
 
+fn read_redaction(document: &Document<'_>) -> Redaction {
+    let policies = [("standard", true), ("off", false)];
+    Redaction {
+        enabled: document.section("redaction").one_of("policy", &policies, Redaction::default().enabled),
+    }
+}
+
 fn read_log(document: &Document<'_>) -> Log {
     let section = document.section("log");
     let default = Log::default();
@@ -549,6 +576,7 @@ mod tests {
         root::read(&document, base, &environment);
         read_limits(&document);
         read_approvals(&document);
+        read_redaction(&document);
         read_log(&document);
         document.known_fields().len()
     }
@@ -562,7 +590,7 @@ mod tests {
         assert!(!config.tls.allow_tls12);
         assert_eq!(config.root.provider, Provider::File { keyring: "/secrets/root.key".into() });
         assert_eq!((config.limits, config.log), (Limits::default(), Log::default()));
-        assert!(!config.approvals.required);
+        assert!(!config.approvals.required && config.redaction.enabled);
     }
 
     #[test]
@@ -578,14 +606,14 @@ mod tests {
     }
 
     #[test]
-    fn there_are_at_most_thirty_fields_and_nine_more_for_an_engine_and_all_are_documented() {
+    fn there_are_at_most_thirty_one_fields_and_nine_more_for_an_engine_and_all_are_documented() {
         let [whole, kms, transit, kubernetes, next, _jwt, _bindings] = examples().try_into().unwrap();
         let transit = documented_with(&transit);
         let (before, rest) = transit.split_once("auth = \"token\"").unwrap();
         let (_, after) = rest.split_once("token = \"bao.token\"").unwrap();
         let kubernetes = format!("{before}auth = \"kubernetes\"\n{kubernetes}\n#{after}");
         for (text, most) in
-            [(whole, 30), (documented_with(&kms), 30), (transit.clone(), 39), (kubernetes, 39)]
+            [(whole, 31), (documented_with(&kms), 31), (transit.clone(), 40), (kubernetes, 40)]
         {
             assert!(parse(&text).is_ok(), "{:?}", parse(&text));
             let shown = text.lines().filter(|line| !line.starts_with('#') && line.contains(" = ")).count();

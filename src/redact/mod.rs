@@ -155,7 +155,10 @@ mod tests {
                 members.sort();
                 format!("{{{}}}", members.join(","))
             }
-            _ => ".".to_owned(),
+            serde_json::Value::Null
+            | serde_json::Value::Bool(_)
+            | serde_json::Value::Number(_)
+            | serde_json::Value::String(_) => ".".to_owned(),
         }
     }
 

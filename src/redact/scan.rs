@@ -82,6 +82,7 @@ const LEADS: &[(&str, Lead)] = &[
 ];
 
 /// Bytes at which a recogniser looks around.
+#[allow(clippy::indexing_slicing, reason = "evaluated by the compiler, which refuses what is out of bounds")]
 const STOPS: [bool; 256] = {
     let mut stops = [false; 256];
     let mut digit = b'0';
@@ -94,6 +95,11 @@ const STOPS: [bool; 256] = {
     stops[b'-' as usize] = true;
     stops
 };
+
+#[inline]
+fn stops(byte: u8) -> bool {
+    STOPS.get(usize::from(byte)).copied().unwrap_or(false)
+}
 
 /// A compiled set of rules.
 #[derive(Debug)]
@@ -193,7 +199,7 @@ const NAMES_IN_VALUE: u8 = 4;
 impl Past {
     /// Takes over how far a name and its value went. A value that holds name after name is passed over in the end, lest each of
     /// them be read up to the same end again.
-    fn name(&mut self, seen: assigned::Seen) {
+    fn name(&mut self, seen: &assigned::Seen) {
         let tries = if seen.name_end < self.value.0 { self.value.1 + 1 } else { 0 };
         self.value = (self.value.0.max(seen.value_end), tries);
         self.name = if seen.found || tries >= NAMES_IN_VALUE { self.value.0 } else { seen.name_end };
@@ -213,7 +219,7 @@ impl Pass<'_, '_> {
         let text = self.text;
         while place < end {
             let rest = text.get(place..end).unwrap_or(&[]);
-            let Some(next) = rest.iter().position(|byte| STOPS[usize::from(*byte)]) else { return end };
+            let Some(next) = rest.iter().position(|byte| stops(*byte)) else { return end };
             place = self.stop(place + next);
         }
         place
@@ -265,14 +271,20 @@ impl Pass<'_, '_> {
             Lead::Pem if start >= past.pem => past.pem = token::pem(text, start, end, sink),
             Lead::Url if start >= past.url => past.url = network::url(text, end, sink),
             Lead::Domain if start >= past.url => network::domain(text, start, sink),
-            Lead::Name if start >= past.name => past.name(assigned::assigned(text, start, end, sink)),
+            Lead::Name if start >= past.name => past.name(&assigned::assigned(text, start, end, sink)),
             Lead::Scheme(pattern) if !is_word(before(text, start)) => {
                 assigned::scheme(text, end, pattern, sink)
             }
             Lead::Option => assigned::option(text, start + 1, sink),
             Lead::Arguments => assigned::arguments(text, end - 1, sink),
             Lead::Hint(hint) if !before(text, start).is_ascii_alphabetic() => sink.note(hint, end),
-            _ => {}
+            Lead::Jwt
+            | Lead::Pem
+            | Lead::Url
+            | Lead::Domain
+            | Lead::Name
+            | Lead::Scheme(_)
+            | Lead::Hint(_) => {}
         }
     }
 }

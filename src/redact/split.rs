@@ -198,14 +198,14 @@ fn united(mut pieces: Vec<Named<'_>>) -> Vec<Named<'_>> {
     let mut united: Vec<Named<'_>> = Vec::with_capacity(pieces.len());
     for next in pieces {
         match united.last_mut() {
-            Some(last) if next.span.start < last.span.end => join(last, next),
+            Some(last) if next.span.start < last.span.end => join(last, &next),
             _ => united.push(next),
         }
     }
     united
 }
 
-fn join<'r>(last: &mut Named<'r>, next: Named<'r>) {
+fn join<'r>(last: &mut Named<'r>, next: &Named<'r>) {
     // Pieces of one token of JSON overlap only within it, so the longer one knows what stands around both.
     if next.span.end > last.span.end {
         last.span.end = next.span.end;
@@ -349,10 +349,7 @@ mod tests {
         assert_eq!(shown(Action::Protect), one("from ⟦ipv4:1⟧ or ⟦email:2⟧", true));
         assert_eq!(shown(Action::Pseudonym), one("from ⟦ipv4:p1:abcd⟧ or ⟦email:p1:abcd⟧", true));
         assert_eq!(shown(Action::Drop), one("from ⟦ipv4⟧ or ⟦email⟧", false));
-        assert_eq!(
-            shown(Action::Mask),
-            one("from ⟦ipv4:****⟧ or ⟦email:****eorg⟧".replace("eorg", "eorg").as_str(), false)
-        );
+        assert_eq!(shown(Action::Mask), one("from ⟦ipv4:****⟧ or ⟦email:****eorg⟧", false));
         assert_eq!(
             shown(Action::Generalize),
             one("from ⟦ipv4:203.0.113.0/24⟧ or ⟦email:@example.org⟧", false)

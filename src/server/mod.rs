@@ -28,6 +28,7 @@ use crate::env::{Clock, Entropy, SystemClock, SystemEntropy};
 use crate::keyring::Keyring;
 use crate::model::limits::APPROVAL_TTL;
 use crate::provider::RootHealth;
+use crate::redact::Redactor;
 use crate::service::{CreateToken, Jobs, Limits, Parts, RootAccess, Service, Sweeper};
 use crate::store::{SledEngine, SledOptions, StorageEngine};
 
@@ -170,6 +171,7 @@ impl Core {
             clock: Arc::clone(&clock),
             entropy: Arc::clone(&entropy),
             limits: Limits { value_bytes: config.limits.max_value_bytes },
+            redactor: config.redaction.enabled.then(Redactor::standard),
             root: Arc::clone(root) as Arc<dyn RootAccess>,
             approvals: config.approvals.required.then_some(APPROVAL_TTL),
         });

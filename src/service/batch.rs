@@ -1,14 +1,16 @@
 //! Several entries of one session at once: reads in one round trip, writes all or none.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 
 use super::answers::Slot;
 use super::attempt::{Attempt, until_won};
 use super::entry::{Reading, entry_key};
 use super::opened::{Opened, domain};
+use super::parted::Parted;
 use super::session::slot_keys;
 use super::view::{Answer, EntryWithValue, Repeat, SessionName, WriteEntry};
-use super::{Error, Failure, Problem, Service};
+use super::{Error, Failure, Problem, Reported, Service};
 use crate::audit::Operation;
 use crate::auth::{Permit, Write};
 use crate::commit::Receipt;
@@ -50,7 +52,7 @@ impl Service {
         let mut entries = Vec::with_capacity(row_keys.len());
         let mut bytes = 0;
         for (key, row) in row_keys.iter().zip(&opened.rows) {
-            let entry = self.open_entry(&opened, key, row.as_ref())?.map(|(entry, _)| entry);
+            let entry = self.open_entry(&opened, key, row.as_ref(), view)?.map(|(entry, _)| entry);
             bytes += entry.as_ref().map_or(0, |entry| entry.value.len());
             if bytes > BATCH_VALUE_BYTES {
                 return Err(Error::invalid("keys", Problem::TooLarge { max: BATCH_VALUE_BYTES }));
@@ -96,7 +98,7 @@ impl Service {
         name: &SessionName,
         writes: &[WriteEntry],
         repeat: Option<Repeat>,
-    ) -> Result<Answer<Vec<u64>>, Failure> {
+    ) -> Result<Answer<Vec<(u64, Vec<Reported>)>>, Failure> {
         let (mut attempt, tenant) = self.attempt(permit, Operation::EntryPut).await?;
         attempt.about_session(name);
         attempt.touched(writes.len());
@@ -106,10 +108,32 @@ impl Service {
         let slot = repeat.map(|repeat| Opened::name_slot(self, &tenant, permit, repeat));
         let row_keys: Vec<Key> = writes.iter().map(|write| entry_key(&tenant, name, write.key())).collect();
         let _turn = self.stripes.hold(row_keys.iter()).await;
-        let outcome = until_won!(
-            self.write_batch_once(&attempt, &tenant, name, &row_keys, writes, slot.as_ref()).await
-        );
-        attempt.close(outcome).await
+        let parted = match self.part_writes(&tenant, writes).await {
+            Ok(parted) => parted,
+            Err(error) => return attempt.close(Err(error)).await,
+        };
+        let writes = Writes { row_keys: &row_keys, writes, parted: &parted };
+        let outcome =
+            until_won!(self.write_batch_once(&attempt, &tenant, name, &writes, slot.as_ref()).await);
+        let answer = attempt.close(outcome).await?;
+        let reports = parted.into_iter().map(|parted| parted.map_or_else(Vec::new, |parted| parted.report));
+        Ok(answer.map(|revisions| revisions.into_iter().zip(reports).collect()))
+    }
+
+    /// Takes the values of the puts apart.
+    async fn part_writes(
+        &self,
+        tenant: &Arc<Tenant>,
+        writes: &[WriteEntry],
+    ) -> Result<Vec<Option<Parted>>, Error> {
+        let mut parted = Vec::with_capacity(writes.len());
+        for write in writes {
+            parted.push(match write {
+                WriteEntry::Put(put) => Some(self.part_put(tenant, put).await?),
+                WriteEntry::Delete(_) => None,
+            });
+        }
+        Ok(parted)
     }
 
     async fn write_batch_once(
@@ -117,8 +141,7 @@ impl Service {
         attempt: &Attempt<'_>,
         tenant: &Tenant,
         name: &SessionName,
-        row_keys: &[Key],
-        writes: &[WriteEntry],
+        Writes { row_keys, writes, parted }: &Writes<'_>,
         slot: Option<&Slot>,
     ) -> Result<(Vec<u64>, Receipt), Error> {
         let wanted = || row_keys.iter().cloned().chain(slot_keys(slot)).collect();
@@ -131,13 +154,16 @@ impl Service {
         let mut revisions = Vec::with_capacity(writes.len());
         let mut events = Vec::with_capacity(writes.len());
         let mut changes = Vec::with_capacity(writes.len());
-        for ((key, row), write) in row_keys.iter().zip(rows).zip(writes) {
+        for (((key, row), write), parted) in row_keys.iter().zip(rows).zip(*writes).zip(*parted) {
             let mut event = attempt.clone();
             event.event.resource = None;
             event.about(domain::ENTRY, write.key().as_str());
             let revision = match write {
                 WriteEntry::Put(put) => {
-                    let (entry, hash) = self.stage_put(&opened, key, row.as_ref(), put, &mut batch)?;
+                    let parted = parted.as_ref().ok_or(Error::Internal)?;
+                    let (entry, hash) =
+                        self.stage_put(&opened, (key, row.as_ref()), (put, parted), &mut batch)?;
+                    event.event.redaction = parted.redaction();
                     event.event.content_hash = Some(hash);
                     event.event.bytes_in = put.value.len() as u64;
                     entry.revision
@@ -159,6 +185,13 @@ impl Service {
         let receipt = attempt.commit_events(batch, events, Some(change)).await?;
         Ok((revisions, receipt))
     }
+}
+
+/// What one batch writes, and the values of its puts taken apart.
+struct Writes<'a> {
+    row_keys: &'a [Key],
+    writes: &'a [WriteEntry],
+    parted: &'a [Option<Parted>],
 }
 
 fn check_count(field: &'static str, count: usize) -> Result<(), Error> {

@@ -3,22 +3,25 @@
 //! A deleted or expired entry leaves a tombstone with its revision until the session ends, so that revisions never go
 //! back: that is what makes them fencing tokens.
 
+use std::sync::Arc;
+
 use super::answers::Slot;
 use super::attempt::{Attempt, until_won};
 use super::cursor::{CursorScope, page_size};
 use super::entry_row::{Slotted, expiry_of};
 use super::expiry::Bounds;
 use super::opened::{Opened, domain, move_expiry};
-use super::payload::{self, EntryPayload, stored_labels};
+use super::parted::{self, Parted, Remembered};
+use super::payload::{EntryPayload, stored_labels};
 use super::session::slot_keys;
 use super::view::{
     Answer, DeleteEntry, EntryDescription, EntryWithValue, Page, PageRequest, PutEntry, Repeat, SessionName,
 };
-use super::{Error, Failure, Problem, Service};
+use super::{Error, Failure, Problem, Reported, Service};
 use crate::audit::{Event, Operation};
 use crate::auth::{Permit, Read, ReadFull, Write};
 use crate::commit::Receipt;
-use crate::crypto::{Blinded, Header, Kind, content_hash, seal_parts};
+use crate::crypto::{Blinded, content_hash};
 use crate::keyring::Tenant;
 use crate::model::limits::{ENTRY_TTL_MIN, PAGE_SCAN_ROWS, TTL_MAX};
 use crate::model::{EntryKey, Expect, Revision, Timestamp, View};
@@ -75,15 +78,22 @@ impl Service {
         name: &SessionName,
         put: &PutEntry,
         repeat: Option<Repeat>,
-    ) -> Result<Answer<EntryDescription>, Failure> {
+    ) -> Result<Answer<(EntryDescription, Vec<Reported>)>, Failure> {
         let (mut attempt, tenant) = self.attempt(permit, Operation::EntryPut).await?;
         attempt.about_session(name);
         attempt.about(domain::ENTRY, put.key.as_str());
         attempt.event.bytes_in = put.value.len() as u64;
         let slot = repeat.map(|repeat| Opened::name_slot(self, &tenant, permit, repeat));
         let _turn = self.stripes.hold([entry_key(&tenant, name, &put.key)].iter()).await;
-        let outcome = until_won!(self.put_once(&mut attempt, &tenant, name, put, slot.as_ref()).await);
-        attempt.close(outcome).await
+        let parted = match self.part_put(&tenant, put).await {
+            Ok(parted) => parted,
+            Err(error) => return attempt.close(Err(error)).await,
+        };
+        attempt.event.redaction = parted.redaction();
+        let outcome =
+            until_won!(self.put_once(&mut attempt, &tenant, name, (put, &parted), slot.as_ref()).await);
+        let answer = attempt.close(outcome).await?;
+        Ok(answer.map(|entry| (entry, parted.report)))
     }
 
     async fn put_once(
@@ -91,7 +101,7 @@ impl Service {
         attempt: &mut Attempt<'_>,
         tenant: &Tenant,
         name: &SessionName,
-        put: &PutEntry,
+        (put, parted): (&PutEntry, &Parted),
         slot: Option<&Slot>,
     ) -> Result<(EntryDescription, Receipt), Error> {
         let key = entry_key(tenant, name, &put.key);
@@ -102,7 +112,7 @@ impl Service {
             return Ok((given, attempt.record().await?));
         }
         let mut batch = opened.batch();
-        let (description, hash) = self.stage_put(&opened, &key, row.as_ref(), put, &mut batch)?;
+        let (description, hash) = self.stage_put(&opened, (&key, row.as_ref()), (put, parted), &mut batch)?;
         self.renew(&opened, &mut batch)?;
         opened.give(self, slot, &description, &mut batch)?;
         attempt.event.content_hash = Some(hash);
@@ -112,29 +122,28 @@ impl Service {
         Ok((description, attempt.commit(batch, Some(change)).await?))
     }
 
-    /// Adds a put to a batch, with the condition on the row that it was decided on.
-    pub(super) fn stage_put(
-        &self,
-        opened: &Opened,
-        key: &Key,
-        row: Option<&Row>,
-        put: &PutEntry,
-        batch: &mut Batch,
-    ) -> Result<(EntryDescription, [u8; 32]), Error> {
+    /// Takes the value of a put apart.
+    pub(super) async fn part_put(&self, tenant: &Arc<Tenant>, put: &PutEntry) -> Result<Parted, Error> {
         let max = self.limits.value_bytes;
         if put.value.len() > max {
             return Err(Error::invalid("put.value", Problem::TooLarge { max }));
         }
+        self.part(tenant, &put.value).await
+    }
+
+    /// Adds a put to a batch, with the condition on the row that it was decided on.
+    pub(super) fn stage_put(
+        &self,
+        opened: &Opened,
+        (key, row): (&Key, Option<&Row>),
+        (put, parted): (&PutEntry, &Parted),
+        batch: &mut Batch,
+    ) -> Result<(EntryDescription, [u8; 32]), Error> {
         let found = self.look(opened, key, row)?;
         check(put.expect, &found)?;
-        let entry = new_entry(opened, &found, put)?;
+        let entry = EntryPayload { parting: parted.parting(&opened.keys), ..new_entry(opened, &found, put)? };
         let revision = found.next();
-        let metadata = payload::encode(&entry)?;
-        let header = Header { kind: Kind::Entry, key_id: opened.keys.body_id(), revision: revision.get() };
-        let place = self.place(&opened.tenant, key);
-        let parts = [metadata.as_slice(), put.value.as_ref()];
-        let record = seal_parts(opened.keys.body(), header, &place, &parts, &*self.entropy)?;
-        let stored = Row::new(revision, &[&record]);
+        let stored = self.parted_row(opened, (key, revision), parted::ENTRY, &entry.encode()?, parted)?;
         let hash = content_hash(stored.as_bytes());
 
         batch.expect.push((key.clone(), RowExpect::unchanged(row)));
@@ -176,7 +185,7 @@ impl Service {
         opened.check_view(view)?;
         let row = opened.rows.first().ok_or(Error::Internal)?;
         let (entry, revision) =
-            self.open_entry(&opened, &row_key, row.as_ref())?.ok_or(Error::EntryNotFound)?;
+            self.open_entry(&opened, &row_key, row.as_ref(), view)?.ok_or(Error::EntryNotFound)?;
         if min_revision.is_some_and(|min| revision < min) {
             return Err(Error::RevisionBehind { found: revision });
         }
@@ -248,17 +257,21 @@ impl Service {
         let key = entry_key(tenant, name, &delete.key);
         let opened = self.open_session(tenant, name, |_| with(key.clone(), slot)).await?;
         let (row, answers) = opened.rows.split_first().ok_or(Error::Internal)?;
-        if let Some(given) = opened.given::<(u64, Option<EntryWithValue>)>(self, slot, answers)? {
+        if let Some(given) = opened.given::<Remembered<(u64, Option<EntryWithValue>)>>(self, slot, answers)? {
+            let given = self.recalled(&opened, &key, given)?;
             attempt.seen_revision(given.0);
             attempt.event.bytes_out = bytes_of(given.1.as_ref());
             return Ok((given, attempt.record().await?));
         }
-        let value = match view {
+        let read = |view| {
+            self.open_entry(&opened, &key, row.as_ref(), view).map(|found| found.map(|(entry, _)| entry))
+        };
+        let (value, redacted) = match view {
             Some(view) => {
                 opened.check_view(view)?;
-                self.open_entry(&opened, &key, row.as_ref())?.map(|(entry, _)| entry)
+                (read(view)?, read(View::Redacted)?)
             }
-            None => None,
+            None => (None, None),
         };
         let mut batch = opened.batch();
         let revision = self.stage_delete(&opened, &key, row.as_ref(), delete, &mut batch)?;
@@ -266,9 +279,30 @@ impl Service {
         attempt.event.bytes_out = bytes_of(value.as_ref());
         attempt.at_revision(revision);
         let answer = (revision.get(), value);
-        opened.give(self, slot, &answer, &mut batch)?;
+        if slot.is_some() {
+            let full = row.as_ref().filter(|_| view == Some(View::Full));
+            opened.give(self, slot, &Remembered::new((revision.get(), redacted), full)?, &mut batch)?;
+        }
         let change = self.hub.changing(&opened, vec![(delete.key.clone(), revision.get(), true)]);
         Ok((answer, attempt.commit(batch, Some(change)).await?))
+    }
+
+    /// The remembered answer to a deletion, with its value as whole as it was given.
+    fn recalled(
+        &self,
+        opened: &Opened,
+        key: &Key,
+        given: Remembered<(u64, Option<EntryWithValue>)>,
+    ) -> Result<(u64, Option<EntryWithValue>), Error> {
+        let whole = match &given.value.1 {
+            Some(entry) => given.whole(self, opened, key, &entry.value)?,
+            None => None,
+        };
+        let (revision, entry) = given.value;
+        Ok((
+            revision,
+            entry.map(|entry| EntryWithValue { value: whole.unwrap_or(entry.value.clone()), ..entry }),
+        ))
     }
 
     /// Adds a deletion to a batch, with the condition on the row that it was decided on.
@@ -411,6 +445,7 @@ fn new_entry(opened: &Opened, found: &Slotted, put: &PutEntry) -> Result<EntryPa
     Ok(EntryPayload {
         key: put.key.as_str().to_owned(),
         size: put.value.len() as u64,
+        parting: None,
         content_type: put.content_type.as_str().to_owned(),
         created,
         updated: now,

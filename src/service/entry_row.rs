@@ -1,13 +1,12 @@
 //! The row of an entry: what stands under an entry's key, opened in full or only looked at.
 
-use bytes::Bytes;
-
 use super::opened::Opened;
-use super::payload::{self, EntryPayload};
+use super::parted::{self, halves};
+use super::payload::EntryPayload;
 use super::view::{EntryDescription, EntryWithValue};
 use super::{Error, Service};
 use crate::crypto::{Header, Kind, Plaintext, open, open_start, seal};
-use crate::model::{Revision, Timestamp};
+use crate::model::{Revision, Timestamp, View};
 use crate::store::{Key, Row};
 
 /// What stands under an entry's key.
@@ -62,6 +61,7 @@ impl Service {
         opened: &Opened,
         key: &Key,
         row: Option<&Row>,
+        view: View,
     ) -> Result<Option<(EntryWithValue, Revision)>, Error> {
         let Some(row) = row else {
             return Ok(None);
@@ -70,18 +70,19 @@ impl Service {
             return self.open_record(opened, key, row, Kind::EntryTombstone).map(|_| None);
         }
         let revision = row.revision()?;
-        let [record] = row.exactly()?;
+        let (record, _) = halves(row)?;
         let keys = opened.opener(record);
         let header = Header { kind: Kind::Entry, key_id: keys.body_id(), revision: revision.get() };
         let plain = open(keys.body(), header, &self.place(&opened.tenant, key), record)?;
-        let (entry, value): (EntryPayload, _) = payload::decode_start(plain.as_bytes())?;
-        if value.len() as u64 != entry.size {
+        let (entry, body) = EntryPayload::decode(plain.as_bytes())?;
+        if body.len() as u64 != entry.parting.map_or(entry.size, |parting| parting.body) {
             return Err(Error::Integrity);
         }
         if entry.ended(opened.now) {
             return Ok(None);
         }
-        let value = Bytes::copy_from_slice(value);
+        let parting = entry.parting;
+        let value = self.viewed(opened, (key, revision), parted::ENTRY, (body, parting), (view, row))?;
         Ok(Some((EntryWithValue { description: EntryDescription::new(entry, revision), value }, revision)))
     }
 
@@ -96,7 +97,7 @@ impl Service {
             return Ok(Slotted::Gone { revision, indexed: None });
         }
         let plain = self.open_record(opened, key, row, Kind::Entry)?;
-        let (entry, _): (EntryPayload, _) = payload::decode_start(plain.as_bytes())?;
+        let (entry, _) = EntryPayload::decode(plain.as_bytes())?;
         if entry.ended(opened.now) {
             return Ok(Slotted::Gone { revision, indexed: expiry_of(&entry) });
         }
@@ -104,7 +105,7 @@ impl Service {
     }
 
     fn open_record(&self, opened: &Opened, key: &Key, row: &Row, kind: Kind) -> Result<Plaintext, Error> {
-        let [record] = row.exactly()?;
+        let (record, _) = halves(row)?;
         let keys = opened.opener(record);
         let header = Header { kind, key_id: keys.body_id(), revision: row.revision()?.get() };
         Ok(open_start(keys.body(), header, &self.place(&opened.tenant, key), record)?)

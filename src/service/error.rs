@@ -114,6 +114,9 @@ pub enum Error {
     /// The name is taken.
     #[error("the name is taken")]
     AlreadyExists,
+    /// The redaction policy refuses the value, or it cannot be read safely.
+    #[error("the value is refused: {0}")]
+    RedactionRejected(crate::redact::Refusal),
     /// There is no such event in the stream.
     #[error("there is no such event in the stream")]
     EventNotFound,
@@ -373,6 +376,7 @@ impl Error {
             Self::RevisionMismatch { .. } => Reason::RevisionMismatch,
             Self::RevisionBehind { .. } => Reason::RevisionBehind,
             Self::AlreadyExists => Reason::AlreadyExists,
+            Self::RedactionRejected(_) => Reason::RedactionRejected,
             Self::EventNotFound => Reason::EventNotFound,
             Self::LastEventMismatch => Reason::LastEventMismatch,
             Self::TokenNotFound => Reason::TokenNotFound,

@@ -11,19 +11,20 @@ use super::attempt::{Attempt, until_won};
 use super::entry::Reading;
 use super::hub::Follower;
 use super::opened::{Opened, Same, domain};
+use super::parted::{self, Parted, halves};
 use super::payload::{self, EventPayload, StreamPayload};
 use super::session::slot_keys;
 use super::view::{Answer, EventDescription, Repeat, SessionName};
-use super::{Error, Failure, Problem, Service, hub};
-use crate::audit::Operation;
+use super::{Error, Failure, Problem, Reported, Service, hub};
+use crate::audit::{Operation, Redaction};
 use crate::auth::{Permit, Write};
 use crate::commit::Receipt;
-use crate::crypto::{Blinded, Header, Kind, content_hash, open, seal, seal_parts};
+use crate::crypto::{Blinded, Header, Kind, content_hash, open, seal};
 use crate::keyring::{SessionKeys, Tenant};
 use crate::model::limits::{
     APPEND_BYTES, APPEND_EVENTS, EVENT_BYTES, REPLAY_CHUNK_BYTES, REPLAY_CHUNK_EVENTS,
 };
-use crate::model::{ContentType, Revision, StreamName, Timestamp};
+use crate::model::{ContentType, Revision, StreamName, Timestamp, View};
 use crate::store::{Batch, Key, Row, RowExpect, ScanRange, keys};
 
 /// Hex digits of an event's number in its id.
@@ -83,7 +84,7 @@ impl Service {
         events: &[NewEvent],
         expect: &LastEvent,
         repeat: Option<Repeat>,
-    ) -> Result<Answer<Appended>, Failure> {
+    ) -> Result<Answer<(Appended, Vec<Reported>)>, Failure> {
         let (mut attempt, tenant) = self.attempt(permit, Operation::EventAppend).await?;
         attempt.about_session(name);
         attempt.about(domain::STREAM, stream.as_str());
@@ -95,9 +96,26 @@ impl Service {
         let slot = repeat.map(|repeat| Opened::name_slot(self, &tenant, permit, repeat));
         let place = place(&tenant, name, stream);
         let _turn = self.stripes.hold([place.head.clone()].iter()).await;
-        let append = Append { name, stream, events, expect, place: &place, slot: slot.as_ref() };
+        let parted = match self.part_events(&tenant, events).await {
+            Ok(parted) => parted,
+            Err(error) => return attempt.close(Err(error)).await,
+        };
+        attempt.event.redaction = parted.iter().filter_map(Parted::redaction).reduce(Redaction::plus);
+        let append =
+            Append { name, stream, events, parted: &parted, expect, place: &place, slot: slot.as_ref() };
         let outcome = until_won!(self.append_once(&mut attempt, &tenant, &append).await);
-        attempt.close(outcome).await
+        let answer = attempt.close(outcome).await?;
+        let report = parted::summed(parted.into_iter().flat_map(|parted| parted.report));
+        Ok(answer.map(|ids| (ids, report)))
+    }
+
+    /// Takes the bytes of events apart.
+    async fn part_events(&self, tenant: &Arc<Tenant>, events: &[NewEvent]) -> Result<Vec<Parted>, Error> {
+        let mut parted = Vec::with_capacity(events.len());
+        for event in events {
+            parted.push(self.part(tenant, &event.value).await?);
+        }
+        Ok(parted)
     }
 
     async fn append_once(
@@ -151,18 +169,17 @@ impl Service {
     ) -> Result<Appended, Error> {
         let tenant = opened.tenant.tenant_ref().id;
         let mut ids = Vec::with_capacity(append.events.len());
-        for (number, event) in (next..).zip(append.events) {
+        for ((number, event), parted) in (next..).zip(append.events).zip(append.parted) {
             let key = keys::event(tenant, &opened.id, &append.place.stream, number);
             let appended = opened.now.as_millis();
-            let metadata = payload::encode(&EventPayload {
+            let metadata = EventPayload {
                 content_type: event.content_type.as_str().to_owned(),
                 appended,
-            })?;
-            let parts = [metadata.as_slice(), event.value.as_ref()];
-            let place = self.place(&opened.tenant, &key);
-            let record =
-                seal_parts(opened.keys.body(), event_header(&opened.keys), &place, &parts, &*self.entropy)?;
-            batch.put.push((key, Row::new(Revision::FIRST, &[&record])));
+                parting: parted.parting(&opened.keys),
+            };
+            let at = (&key, Revision::FIRST);
+            let row = self.parted_row(opened, at, parted::EVENT, &metadata.encode()?, parted)?;
+            batch.put.push((key, row));
             ids.push(event_id(opened, &append.place.stream, number));
         }
         Ok(ids)
@@ -194,21 +211,25 @@ impl Service {
         &self,
         opened: &Opened,
         stream: &Blinded,
-        key: &Key,
-        row: &Row,
+        (key, row): (&Key, &Row),
+        view: View,
     ) -> Result<EventDescription, Error> {
         let number = keys::event_number(key).ok_or(Error::Integrity)?;
-        let [record] = row.exactly()?;
+        let (record, _) = halves(row)?;
         let place = self.place(&opened.tenant, key);
         if row.revision()? != Revision::FIRST {
             return Err(Error::Integrity);
         }
         let keys = opened.opener(record);
         let plain = open(keys.body(), event_header(keys), &place, record)?;
-        let (event, value): (EventPayload, _) = payload::decode_start(plain.as_bytes())?;
+        let (event, body) = EventPayload::decode(plain.as_bytes())?;
+        if event.parting.is_some_and(|parting| parting.body != body.len() as u64) {
+            return Err(Error::Integrity);
+        }
+        let at = (key, Revision::FIRST);
         Ok(EventDescription {
             id: event_id(opened, stream, number),
-            value: Bytes::copy_from_slice(value),
+            value: self.viewed(opened, at, parted::EVENT, (body, event.parting), (view, row))?,
             content_type: event.content_type,
             appended: Timestamp::from_millis(event.appended),
         })
@@ -243,6 +264,7 @@ struct Append<'a> {
     name: &'a SessionName,
     stream: &'a StreamName,
     events: &'a [NewEvent],
+    parted: &'a [Parted],
     expect: &'a LastEvent,
     place: &'a Place,
     slot: Option<&'a Slot>,
@@ -337,7 +359,7 @@ impl EventReader {
                 return Err(Error::Integrity);
             }
             for (key, row) in &rows {
-                let event = service.open_event(opened, &place.stream, key, row)?;
+                let event = service.open_event(opened, &place.stream, (key, row), self.reading.view())?;
                 if bytes > 0 && bytes + event.value.len() > REPLAY_CHUNK_BYTES {
                     return Ok(EventPage { events, caught_up: false });
                 }

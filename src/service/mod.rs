@@ -26,6 +26,7 @@ mod jobs;
 mod key;
 mod memo;
 mod opened;
+mod parted;
 mod payload;
 mod places;
 mod receipt;
@@ -49,6 +50,7 @@ use std::sync::{Arc, Mutex};
 pub use crate::audit::{Filter, LogLine, Operation, OperationSet, Order, Outcome, OutcomeSet};
 pub use crate::commit::Receipt;
 pub use crate::keyring::{ProviderKind, Recipient, RootEpoch, RootRecipient};
+pub use crate::redact::{Action as RedactionAction, Reported};
 pub use approval::{ApprovalState, Asked, Sensitive};
 pub use approvals::ApprovalDescription;
 pub use audit::{AuditPage, AuditQuery, AuditTail};
@@ -79,6 +81,7 @@ use crate::commit::Committer;
 use crate::env::{Clock, Entropy};
 use crate::keyring::Keyring;
 use crate::model::{Duration, TenantId, Timestamp};
+use crate::redact::Redactor;
 use crate::store::StorageEngine;
 
 use approval::Approvals;
@@ -113,6 +116,7 @@ pub struct Service {
     refusals: FailureTally,
     tile_roots: TileRoots,
     limits: Limits,
+    redactor: Option<Arc<Redactor>>,
     root: Arc<dyn RootAccess>,
     roll: Roll,
     approvals: Approvals,
@@ -150,6 +154,8 @@ pub struct Parts {
     pub entropy: Arc<dyn Entropy>,
     /// Bounds.
     pub limits: Limits,
+    /// What takes values apart; none: they are stored as they come.
+    pub redactor: Option<Redactor>,
     /// The root providers.
     pub root: Arc<dyn RootAccess>,
     /// How long somebody else has to approve what cannot be undone; `None`: nobody else is asked.
@@ -160,7 +166,7 @@ impl Service {
     /// Assembles the service.
     #[must_use]
     pub fn new(parts: Parts) -> Arc<Self> {
-        let Parts { engine, committer, keyring, clock, entropy, limits, root, approvals } = parts;
+        let Parts { engine, committer, keyring, clock, entropy, limits, redactor, root, approvals } = parts;
         let tokens = Arc::new(Tokens::new(Arc::clone(&engine), Arc::clone(&keyring)));
         Arc::new(Self {
             system_log: Arc::new(attempt::system_log(&keyring)),
@@ -184,6 +190,7 @@ impl Service {
             clock,
             entropy,
             limits,
+            redactor: redactor.map(Arc::new),
             root,
             roll: Roll::default(),
             approvals: Approvals::new(approvals),

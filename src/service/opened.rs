@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::hub::Announcement;
 use super::memo::Memo;
+use super::parted::halves;
 use super::payload::{self, FormerKeys, SessionPayload, StoredOwner, TombstonePayload};
 use super::view::SessionName;
 use super::{Error, Service};
@@ -437,7 +438,7 @@ pub(super) fn ended_for_all(tombstone: &TombstonePayload) -> Error {
 
 /// The header that the record of a row behind a session's own must have, if it is sealed under these keys.
 pub(super) fn row_header(keys: &SessionKeys, key: &Key, row: &Row) -> Result<Header, Error> {
-    let [record] = row.exactly()?;
+    let (record, _) = halves(row)?;
     let is_tombstone = Header::named_kind(record) == Some(Kind::EntryTombstone as u8);
     let revision = row.revision()?;
     let kind = match key.within_session().first().copied() {

@@ -187,9 +187,55 @@ pub(super) struct EntryPayload {
     pub updated: u64,
     pub expires: u64,
     pub labels: StoredLabels,
+    /// How it was taken apart, if it was. In the second version of the payload alone.
+    #[serde(skip)]
+    pub parting: Option<Parting>,
+}
+
+/// What is to be known of a value that something was cut out of.
+#[derive(Clone, Copy, Serialize, Deserialize)]
+pub(super) struct Parting {
+    /// Bytes of the body, which has placeholders.
+    pub body: u64,
+    /// Pieces that are kept under the sensitive key.
+    pub kept: u32,
+    /// The version of the policy.
+    pub policy: u32,
+}
+
+/// The version of the metadata of a value that something was cut out of.
+const PARTED: u8 = 2;
+
+/// Encodes metadata that a body follows.
+fn encode_parted<T: Serialize>(payload: &T, parting: Option<Parting>) -> Result<Zeroizing<Vec<u8>>, Error> {
+    match parting {
+        None => encode(payload),
+        Some(parting) => encode_as(PARTED, &(payload, parting)),
+    }
+}
+
+/// Decodes metadata at the beginning of `bytes`, and says what follows.
+fn decode_parted<T: DeserializeOwned>(bytes: &[u8]) -> Result<(T, Option<Parting>, &[u8]), Error> {
+    if version(bytes) != Some(PARTED) {
+        return decode_start(bytes).map(|(payload, rest)| (payload, None, rest));
+    }
+    let payload = bytes.get(1..).unwrap_or_default();
+    let ((payload, parting), rest) = postcard::take_from_bytes(payload).map_err(|_| Error::Integrity)?;
+    Ok((payload, Some(parting), rest))
 }
 
 impl EntryPayload {
+    /// The metadata as bytes: of the first version while nothing was cut out.
+    pub(super) fn encode(&self) -> Result<Zeroizing<Vec<u8>>, Error> {
+        encode_parted(self, self.parting)
+    }
+
+    /// The metadata of either version, and the body behind them.
+    pub(super) fn decode(bytes: &[u8]) -> Result<(Self, &[u8]), Error> {
+        let (entry, parting, body): (Self, _, _) = decode_parted(bytes)?;
+        Ok((Self { parting, ..entry }, body))
+    }
+
     /// Whether the entry has ended.
     pub(super) fn ended(&self, now: Timestamp) -> bool {
         self.expires != 0 && self.expires <= now.as_millis()
@@ -209,6 +255,22 @@ pub(super) struct StreamPayload {
 pub(super) struct EventPayload {
     pub content_type: String,
     pub appended: u64,
+    /// How it was taken apart, if it was. In the second version of the payload alone.
+    #[serde(skip)]
+    pub parting: Option<Parting>,
+}
+
+impl EventPayload {
+    /// The metadata as bytes: of the first version while nothing was cut out.
+    pub(super) fn encode(&self) -> Result<Zeroizing<Vec<u8>>, Error> {
+        encode_parted(self, self.parting)
+    }
+
+    /// The metadata of either version, and the body behind them.
+    pub(super) fn decode(bytes: &[u8]) -> Result<(Self, &[u8]), Error> {
+        let (event, parting, body): (Self, _, _) = decode_parted(bytes)?;
+        Ok((Self { parting, ..event }, body))
+    }
 }
 
 /// The remembered answer to a mutation.

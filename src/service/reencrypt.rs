@@ -17,6 +17,7 @@ use super::answers::Slot;
 use super::attempt::{Attempt, until_won};
 use super::hub::Announcement;
 use super::opened::{SessionRow, ended_for_all, former_keys, name_of, row_header};
+use super::parted::halves;
 use super::payload::{Rekeyed, SessionPayload};
 use super::view::{Answer, Repeat};
 use super::{Error, Failure, Service};
@@ -277,7 +278,7 @@ impl Service {
         key: &Key,
         row: &Row,
     ) -> Result<Option<Row>, Error> {
-        let [record] = row.exactly()?;
+        let (record, _) = halves(row)?;
         if Header::named_key(record) == Some(turnover.keys.body_id()) {
             return Ok(None);
         }
@@ -285,7 +286,9 @@ impl Service {
         let plain = open(turnover.former.body(), row_header(&turnover.former, key, row)?, &place, record)?;
         let header = row_header(&turnover.keys, key, row)?;
         let sealed = seal(turnover.keys.body(), header, &place, plain.as_bytes(), &*self.entropy)?;
-        Ok(Some(Row::new(row.revision()?, &[&sealed])))
+        let overlay = self.overlay_anew(tenant, (&turnover.former, &turnover.keys), (key, row))?;
+        let records: Vec<_> = std::iter::once(&sealed).chain(&overlay).collect();
+        Ok(Some(Row::new(row.revision()?, &records)))
     }
 
     /// Adds to the batch with the last rows that the session's former keys go.

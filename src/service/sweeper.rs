@@ -13,6 +13,7 @@ use futures_util::stream::{self, StreamExt as _};
 use super::altered::due;
 use super::answers::period;
 use super::opened::{Opened, SessionRow, domain, name_of, opener};
+use super::parted::halves;
 use super::payload::{EntryPayload, SessionPayload, TombstonePayload};
 use super::{Error, Service};
 use crate::audit::Operation;
@@ -369,7 +370,7 @@ impl Service {
             Ok(SessionRow::Live { keys, former, session }) => (keys, former, session),
             Err(error) => return Err(error),
         };
-        let [record] = row.exactly()?;
+        let (record, _) = halves(&row)?;
         let named = opener(&keys, former.as_ref(), record);
         let Some(entry) = self.entry_metadata(tenant, named, key, &row)? else {
             return self.drop_index(Some(tenant), index).await;
@@ -423,7 +424,7 @@ impl Service {
         key: &Key,
         row: &Row,
     ) -> Result<Option<EntryPayload>, Error> {
-        let [record] = row.exactly()?;
+        let (record, _) = halves(row)?;
         if Header::named_kind(record) != Some(Kind::Entry as u8) {
             return Ok(None);
         }

@@ -435,7 +435,7 @@ impl ContextService for Service {
             state.last_ttl = Some(ttl.seconds);
         }
         let metadata = state.session(request.session)?.put(put)?;
-        answer(v1::PutEntryResponse { metadata: Some(metadata) })
+        answer(v1::PutEntryResponse { redactions: Vec::new(), metadata: Some(metadata) })
     }
 
     async fn read_entry(&self, request: Request<v1::ReadEntryRequest>) -> Answer<v1::ReadEntryResponse> {
@@ -496,7 +496,11 @@ impl ContextService for Service {
         for write in request.writes {
             let Some(v1::write::Write::Put(put)) = write.write else { continue };
             let metadata = session.put(put)?;
-            results.push(v1::WriteResult { key: metadata.key, revision: metadata.revision });
+            results.push(v1::WriteResult {
+                redactions: Vec::new(),
+                key: metadata.key,
+                revision: metadata.revision,
+            });
         }
         answer(v1::WriteBatchResponse { results })
     }
@@ -521,7 +525,7 @@ impl ContextService for Service {
             let content_type = new.content_type;
             events.push(v1::Event { event_id, data: new.data, content_type, append_time: time() });
         }
-        answer(v1::AppendEventsResponse { event_ids })
+        answer(v1::AppendEventsResponse { redactions: Vec::new(), event_ids })
     }
 
     type ReadEventsStream = Pin<Box<dyn Stream<Item = Result<v1::ReadEventsResponse, Status>> + Send>>;

@@ -200,6 +200,7 @@ impl Inside {
             clock: Arc::clone(&dyn_clock),
             entropy: dyn_entropy,
             limits: Limits { value_bytes: VALUE_BYTES },
+            redactor: Some(strongroom::redact::Redactor::standard()),
             root: Arc::new(OpenRoot(Arc::clone(&new_keys))),
             approvals,
         });

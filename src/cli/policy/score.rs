@@ -5,10 +5,11 @@ use std::fs::File;
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::ops::Range;
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use clap::Args;
 use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
 
 use crate::cli::failure::Failure;
 use crate::cli::invocation::Invocation;

@@ -12,6 +12,7 @@ const PERSONAL: usize = personal::RULES.len();
 const ALL: usize = PERSONAL + credential::RULES.len();
 
 /// All of them, personal data first.
+#[allow(clippy::indexing_slicing, reason = "evaluated by the compiler, which refuses what is out of bounds")]
 pub const RULES: &[Rule] = &{
     let mut all = [personal::RULES[0]; ALL];
     let mut place = 1;

@@ -7,6 +7,7 @@ use crate::crypto::open;
 use crate::keyring::{SessionKeys, Tenant};
 use crate::service::job::StoredJob;
 use crate::service::opened::{SessionRow, opener, row_header};
+use crate::service::parted::halves;
 use crate::service::{Error, Service};
 use crate::store::{Key, Row, ScanRange, keys};
 
@@ -90,10 +91,10 @@ impl Service {
         key: &Key,
         row: &Row,
     ) -> Result<(), Error> {
-        let [record] = row.exactly()?;
+        let (record, _) = halves(row)?;
         let named = opener(keys, former, record);
         open(named.body(), row_header(named, key, row)?, &self.place(tenant, key), record)?;
-        Ok(())
+        self.check_overlay(tenant, named, key, row)
     }
 
     async fn report_damage(&self, tenant: &Tenant, stored: &mut StoredJob, key: &Key) -> Result<(), Error> {

@@ -34,6 +34,9 @@ drain_timeout = "{{ int .drainTimeoutSeconds }}s"
 [approvals]
 required = {{ .approvalsRequired }}
 
+[redaction]
+policy = {{ .redactionPolicy | toJson }}
+
 [log]
 format = "json"
 level = {{ .logLevel | toJson }}
