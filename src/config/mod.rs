@@ -125,6 +125,7 @@
 //! by the common name that is the whole subject of a certificate (`common_name = "backup"`), or by `issuer` and, where it is
 //! not for all of them, `subject`, or `namespace` for the service accounts of Kubernetes.
 
+mod choices;
 mod environment;
 mod files;
 mod identity;
@@ -136,6 +137,7 @@ mod units;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+pub use choices::{Approvals, Redaction};
 pub use environment::Environment;
 pub use identity::{ClientCertificates, Clients, JwtIssuer};
 pub use mistake::{ConfigErrors, Mistake, Problem};
@@ -258,27 +260,6 @@ pub struct Log {
     pub level: String,
 }
 
-/// What is cut out of values before they are stored.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Redaction {
-    /// Whether the built-in policy is applied.
-    pub enabled: bool,
-}
-
-impl Default for Redaction {
-    fn default() -> Self {
-        Self { enabled: true }
-    }
-}
-
-/// Whether it takes two people to do what cannot be undone. By default it does not, because an installation with one token
-/// could destroy nothing then; with two people it should.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Approvals {
-    /// Whether somebody else must approve it first.
-    pub required: bool,
-}
-
 impl Config {
     /// Reads a file and checks its values. [`check_files`](Self::check_files) looks at the files that it names: before
     /// they are used, but not before `init` has made the keyring file.
@@ -309,8 +290,8 @@ impl Config {
             store: read_store(&document, base),
             root: root::read(&document, base, environment),
             limits: read_limits(&document),
-            approvals: read_approvals(&document),
-            redaction: read_redaction(&document),
+            approvals: choices::read_approvals(&document),
+            redaction: choices::read_redaction(&document),
             log: read_log(&document),
         };
         document.finish(config)
@@ -499,17 +480,6 @@ fn read_limits(document: &Document<'_>) -> Limits {
     }
 }
 
-fn read_approvals(document: &Document<'_>) -> Approvals {
-    Approvals { required: document.section("approvals").boolean("required", Approvals::default().required) }
-}
-
-fn read_redaction(document: &Document<'_>) -> Redaction {
-    let policies = [("standard", true), ("off", false)];
-    Redaction {
-        enabled: document.section("redaction").one_of("policy", &policies, Redaction::default().enabled),
-    }
-}
-
 fn read_log(document: &Document<'_>) -> Log {
     let section = document.section("log");
     let default = Log::default();
@@ -575,8 +545,8 @@ mod tests {
         read_store(&document, base);
         root::read(&document, base, &environment);
         read_limits(&document);
-        read_approvals(&document);
-        read_redaction(&document);
+        choices::read_approvals(&document);
+        choices::read_redaction(&document);
         read_log(&document);
         document.known_fields().len()
     }

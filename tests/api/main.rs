@@ -27,6 +27,7 @@ mod keys;
 mod pages;
 mod permissions;
 mod race;
+mod redaction;
 mod reencrypt;
 mod repeat;
 mod root;

@@ -485,7 +485,7 @@ impl ContextService for Service {
         let id = request.request_id.clone();
         let response = self.state.once(&id, |store| {
             let metadata = store.session(request.session)?.put(request.put.unwrap())?;
-            Ok(v1::PutEntryResponse { metadata: Some(metadata) })
+            Ok(v1::PutEntryResponse { metadata: Some(metadata), ..Default::default() })
         })?;
         self.state.end(lost, response)
     }
@@ -561,7 +561,7 @@ impl ContextService for Service {
                     Write::Put(put) => session.put(put)?.key,
                     Write::Delete(delete) => session.delete(&delete)?.metadata.unwrap().key,
                 };
-                results.push(v1::WriteResult { key, revision: session.revision });
+                results.push(v1::WriteResult { key, revision: session.revision, ..Default::default() });
             }
             Ok(v1::WriteBatchResponse { results })
         })?;
@@ -595,7 +595,7 @@ impl ContextService for Service {
                 });
             }
             session.appended.notify_waiters();
-            Ok(v1::AppendEventsResponse { event_ids })
+            Ok(v1::AppendEventsResponse { event_ids, ..Default::default() })
         })?;
         self.state.end(lost, response)
     }

@@ -129,7 +129,7 @@ impl Scripted {
             content_type: answers,
             ..Default::default()
         };
-        Ok(Response::new(v1::PutEntryResponse { metadata: Some(metadata) }))
+        Ok(Response::new(v1::PutEntryResponse { metadata: Some(metadata), ..Default::default() }))
     }
 
     fn events(&self, request: Request<v1::ReadEventsRequest>) -> Events {

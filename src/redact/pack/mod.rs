@@ -65,6 +65,36 @@ mod tests {
         }
     }
 
+    /// The table of rules in the documentation.
+    fn reference() -> String {
+        let mut table = "| rule | placeholder | default | finds |\n|---|---|---|---|\n".to_owned();
+        for rule in RULES {
+            let action = format!("{:?}", rule.action).to_lowercase();
+            let prefixes = match rule.detector {
+                Detector::Token(prefixes, _) => format!(" `{}`", prefixes.join("`, `")),
+                Detector::Pattern(_) => String::new(),
+            };
+            let (id, kind, finds) = (rule.id, rule.kind, rule.description);
+            table += &format!("| `{id}` | `⟦{kind}:…⟧` | {action} | {finds}{prefixes} |\n");
+        }
+        table
+    }
+
+    #[test]
+    fn the_reference_is_as_written_down() {
+        const BEGIN: &str = "<!-- rules -->\n";
+        const END: &str = "<!-- end of rules -->";
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/redaction.md");
+        let text = std::fs::read_to_string(path).unwrap();
+        let (before, rest) = text.split_once(BEGIN).unwrap();
+        let (found, after) = rest.split_once(END).unwrap();
+        if std::env::var_os("UPDATE_GOLDEN").is_some() {
+            std::fs::write(path, format!("{before}{BEGIN}{}{END}{after}", reference())).unwrap();
+        } else {
+            assert_eq!(found, reference(), "UPDATE_GOLDEN=1 writes it anew");
+        }
+    }
+
     /// Tokens as their issuers make them are found wherever they stand; cut short they are not.
     #[test]
     fn tokens_are_found_by_prefix_and_shape() {
