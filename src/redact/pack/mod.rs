@@ -80,6 +80,10 @@ mod tests {
         table
     }
 
+    #[allow(
+        clippy::disallowed_methods,
+        reason = "a switch of who writes the document anew, not of the program"
+    )]
     #[test]
     fn the_reference_is_as_written_down() {
         const BEGIN: &str = "<!-- rules -->\n";
