@@ -84,6 +84,7 @@ mod version;
 mod wrap;
 
 use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 pub use custody::{Exported, WrappingKey};
@@ -102,7 +103,8 @@ pub use tenant::Tenant;
 pub use version::{KekChange, KekVersionState, Rotation};
 
 use crate::crypto::{
-    AuditKey, ControlKey, IndexKey, Kek, PseudonymKey, RecoveryPrivateKey, RecoveryPublicKey, Sealed,
+    AuditKey, ControlKey, IndexKey, Kek, KeyId, PseudonymKey, RecoveryPrivateKey, RecoveryPublicKey, Sealed,
+    SensitiveDek,
 };
 use crate::env::Entropy;
 use crate::model::{
@@ -134,6 +136,7 @@ pub struct Keyring {
     system: SystemKeys,
     tenants: Memo<Arc<Tenant>>,
     sessions: Memo<SessionKeys>,
+    sensitive_uses: AtomicU64,
     entropy: Arc<dyn Entropy>,
 }
 
@@ -156,6 +159,8 @@ pub struct KeyringStats {
     pub tenants: MemoStats,
     /// Opened sessions.
     pub sessions: MemoStats,
+    /// How often the sensitive key of a session was asked for.
+    pub sensitive_uses: u64,
 }
 
 impl fmt::Debug for Keyring {
@@ -268,7 +273,7 @@ impl Keyring {
         let tenants = Memo::new(OPENED_TENANTS);
         let sessions = Memo::new(limits::OPENED_SESSIONS);
         let root = RwLock::new(Arc::new(RootState { roots, recipients }));
-        Self { store, root, system, tenants, sessions, entropy }
+        Self { store, root, system, tenants, sessions, sensitive_uses: AtomicU64::new(0), entropy }
     }
 
     /// The same with room for the opened keys of so many sessions, instead of [`OPENED_SESSIONS`](limits::OPENED_SESSIONS).
@@ -300,7 +305,11 @@ impl Keyring {
     /// Figures about what is remembered.
     #[must_use]
     pub fn stats(&self) -> KeyringStats {
-        KeyringStats { tenants: self.tenants.stats(), sessions: self.sessions.stats() }
+        KeyringStats {
+            tenants: self.tenants.stats(),
+            sessions: self.sessions.stats(),
+            sensitive_uses: self.sensitive_uses.load(Ordering::Relaxed),
+        }
     }
 }
 
@@ -482,8 +491,8 @@ impl Keyring {
         SessionRow::new(self.store, tenant, session_row)?.unwrap(body, sensitive)
     }
 
-    /// Unwraps the keys of a session, or remembers having unwrapped exactly these bytes. `sensitive` is none once the
-    /// sensitive key was purged. The states of the wrapping versions are checked either way.
+    /// Unwraps the body key of a session, or remembers having unwrapped exactly these bytes. The sensitive key stays wrapped until
+    /// [`sensitive_key`](Self::sensitive_key); `sensitive` is none once it was purged. The states of the wrapping versions are checked either way.
     ///
     /// # Errors
     /// [`KeyringError::KeyDisabled`] and [`KeyDestroyed`](KeyringError::KeyDestroyed) when the wrapping version may not
@@ -508,6 +517,20 @@ impl Keyring {
         let keys = row.unwrap(body, sensitive)?;
         self.sessions.remember(session_row, parts, keys.clone());
         Ok(keys)
+    }
+
+    /// The sensitive key of a session with its id, unwrapped now if nobody has asked for it before; none once it was purged.
+    ///
+    /// # Errors
+    /// As for [`open_session_keys`](Self::open_session_keys).
+    pub fn sensitive_key<'k>(
+        &self,
+        tenant: &Tenant,
+        session_row: &Key,
+        keys: &'k SessionKeys,
+    ) -> Result<Option<&'k (KeyId, SensitiveDek)>, KeyringError> {
+        self.sensitive_uses.fetch_add(u64::from(keys.has_sensitive()), Ordering::Relaxed);
+        SessionRow::new(self.store, tenant, session_row)?.sensitive(keys)
     }
 
     /// Drops the keys of a session from memory, once its row is gone.

@@ -1,11 +1,11 @@
 //! A session's keys.
 //!
 //! What is wrapped is `id (16) ‖ key (32)`: entries name the id of the key that sealed them, so the id must stay when the
-//! key is wrapped anew. The header of the wrapped record names the wrapping version; its generation is always 1, since a
+//! key is wrapped anew. The sensitive key stays wrapped until somebody asks for it: who reads redacted views never does. The header of the wrapped record names the wrapping version; its generation is always 1, since a
 //! key that is wrapped anew under the same version is as good as before.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use super::KeyringError;
 use super::tenant::Tenant;
@@ -26,7 +26,24 @@ pub struct SessionKeys(pub(super) Arc<OpenedSession>);
 
 pub(super) struct OpenedSession {
     pub(super) body: (KeyId, BodyDek),
-    pub(super) sensitive: Option<(KeyId, SensitiveDek)>,
+    pub(super) sensitive: Option<Sensitive>,
+}
+
+/// A sensitive key, which is unwrapped when it is asked for.
+pub(super) struct Sensitive {
+    /// Empty for a key that was just made.
+    wrapped: Box<[u8]>,
+    opened: OnceLock<(KeyId, SensitiveDek)>,
+}
+
+impl Sensitive {
+    fn made(key: (KeyId, SensitiveDek)) -> Self {
+        Self { wrapped: Box::default(), opened: OnceLock::from(key) }
+    }
+
+    fn wrapped(record: &[u8]) -> Self {
+        Self { wrapped: record.into(), opened: OnceLock::new() }
+    }
 }
 
 /// A new session's keys, and the records to store them as.
@@ -64,16 +81,10 @@ impl SessionKeys {
         self.0.body.0
     }
 
-    /// The key for what is sensitive; none once it was purged.
+    /// Whether there is a key for what is sensitive; there is none once it was purged.
     #[must_use]
-    pub fn sensitive(&self) -> Option<&SensitiveDek> {
-        self.0.sensitive.as_ref().map(|(_, dek)| dek)
-    }
-
-    /// The sensitive key's id.
-    #[must_use]
-    pub fn sensitive_id(&self) -> Option<KeyId> {
-        self.0.sensitive.as_ref().map(|(id, _)| *id)
+    pub fn has_sensitive(&self) -> bool {
+        self.0.sensitive.is_some()
     }
 }
 
@@ -94,10 +105,11 @@ impl<'a> SessionRow<'a> {
     pub(super) fn create(&self, entropy: &dyn Entropy) -> Result<WrappedSession, KeyringError> {
         let body = (generate_id(entropy)?, BodyDek::generate(entropy)?);
         let sensitive = (generate_id(entropy)?, SensitiveDek::generate(entropy)?);
+        let wrapped_sensitive = self.wrap_one(Kind::WrappedSensitiveDek, &sensitive, entropy)?;
         let wrapped = WrappedSession {
             body: self.wrap_one(Kind::WrappedBodyDek, &body, entropy)?,
-            sensitive: self.wrap_one(Kind::WrappedSensitiveDek, &sensitive, entropy)?,
-            keys: SessionKeys(Arc::new(OpenedSession { body, sensitive: Some(sensitive) })),
+            sensitive: wrapped_sensitive,
+            keys: SessionKeys(Arc::new(OpenedSession { body, sensitive: Some(Sensitive::made(sensitive)) })),
         };
         Ok(wrapped)
     }
@@ -110,7 +122,7 @@ impl<'a> SessionRow<'a> {
     ) -> Result<ReplacedSession, KeyringError> {
         let body = (generate_id(entropy)?, BodyDek::generate(entropy)?);
         let sensitive = match former.0.sensitive {
-            Some(_) => Some((generate_id(entropy)?, SensitiveDek::generate(entropy)?)),
+            Some(_) => Some(Sensitive::made((generate_id(entropy)?, SensitiveDek::generate(entropy)?))),
             None => None,
         };
         let keys = SessionKeys(Arc::new(OpenedSession { body, sensitive }));
@@ -125,7 +137,7 @@ impl<'a> SessionRow<'a> {
         entropy: &dyn Entropy,
     ) -> Result<(Sealed, Option<Sealed>), KeyringError> {
         let body = self.wrap_one(Kind::WrappedBodyDek, &keys.0.body, entropy)?;
-        let sensitive = keys.0.sensitive.as_ref();
+        let sensitive = self.sensitive(keys)?;
         let sensitive = sensitive.map(|dek| self.wrap_one(Kind::WrappedSensitiveDek, dek, entropy));
         Ok((body, sensitive.transpose()?))
     }
@@ -141,8 +153,20 @@ impl<'a> SessionRow<'a> {
 
     pub(super) fn unwrap(&self, body: &[u8], sensitive: Option<&[u8]>) -> Result<SessionKeys, KeyringError> {
         let body = self.unwrap_one(Kind::WrappedBodyDek, body)?;
-        let sensitive = sensitive.map(|record| self.unwrap_one(Kind::WrappedSensitiveDek, record));
-        Ok(SessionKeys(Arc::new(OpenedSession { body, sensitive: sensitive.transpose()? })))
+        Ok(SessionKeys(Arc::new(OpenedSession { body, sensitive: sensitive.map(Sensitive::wrapped) })))
+    }
+
+    /// The sensitive key with its id, unwrapped now if it was not yet.
+    pub(super) fn sensitive<'k>(
+        &self,
+        keys: &'k SessionKeys,
+    ) -> Result<Option<&'k (KeyId, SensitiveDek)>, KeyringError> {
+        let Some(sensitive) = &keys.0.sensitive else { return Ok(None) };
+        if let Some(opened) = sensitive.opened.get() {
+            return Ok(Some(opened));
+        }
+        let unwrapped = self.unwrap_one(Kind::WrappedSensitiveDek, &sensitive.wrapped)?;
+        Ok(Some(sensitive.opened.get_or_init(|| unwrapped)))
     }
 
     fn wrap_one(

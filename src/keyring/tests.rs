@@ -157,10 +157,31 @@ fn same_system(one: &Keyring, other: &Keyring) -> bool {
 }
 
 fn same_keys(one: &SessionKeys, other: &SessionKeys) -> bool {
-    let sensitive = |keys: &SessionKeys| keys.sensitive().map(|dek| *dek.secret().expose());
-    one.body().secret().expose() == other.body().secret().expose()
-        && sensitive(one) == sensitive(other)
-        && (one.body_id(), one.sensitive_id()) == (other.body_id(), other.sensitive_id())
+    one.body().secret().expose() == other.body().secret().expose() && one.body_id() == other.body_id()
+}
+
+/// The keys that records open to, the sensitive one as well.
+fn both_keys(
+    keyring: &Keyring,
+    tenant: &Tenant,
+    row: &Key,
+    body: &[u8],
+    sensitive: Option<&[u8]>,
+) -> Result<SessionKeys, KeyringError> {
+    let keys = keyring.open_session_keys(tenant, row, body, sensitive)?;
+    keyring.sensitive_key(tenant, row, &keys)?;
+    Ok(keys)
+}
+
+/// The raw sensitive key with its id.
+fn sensitive_of(
+    keyring: &Keyring,
+    tenant: &Tenant,
+    row: &Key,
+    keys: &SessionKeys,
+) -> Option<([u8; 16], [u8; 32])> {
+    let found = keyring.sensitive_key(tenant, row, keys).unwrap();
+    found.map(|(id, dek)| (id.0, *dek.secret().expose()))
 }
 
 fn flipped(bytes: &[u8], at: usize, bit: usize) -> Vec<u8> {
@@ -769,9 +790,11 @@ mod sessions {
         let (body, sensitive) = (made.body.as_bytes(), made.sensitive.as_bytes());
         let opened = keyring.open_session_keys(&tenant, &row, body, Some(sensitive)).unwrap();
         assert!(same_keys(&opened, &made.keys));
-        assert_ne!(Some(opened.body_id()), opened.sensitive_id());
+        let found = sensitive_of(&keyring, &tenant, &row, &opened);
+        assert_eq!(found, sensitive_of(&keyring, &tenant, &row, &made.keys));
+        assert_ne!(found.unwrap().0, opened.body_id().0);
         let purged = keyring.open_session_keys(&tenant, &row, body, None).unwrap();
-        assert!(purged.sensitive().is_none() && purged.sensitive_id().is_none());
+        assert!(!purged.has_sensitive() && sensitive_of(&keyring, &tenant, &row, &purged).is_none());
         assert_eq!(purged.body_id(), opened.body_id());
         assert_eq!(Keyring::wrapping_version(body), Some(KekVersion(1)));
         assert_eq!(Keyring::wrapping_version(&body[..20]), None);
@@ -790,7 +813,7 @@ mod sessions {
                 let altered = flipped(body, at, bit);
                 assert_integrity(keyring.open_session_keys(&tenant, &row, &altered, Some(sensitive)));
                 let altered = flipped(sensitive, at, bit);
-                assert_integrity(keyring.open_session_keys(&tenant, &row, body, Some(&altered)));
+                assert_integrity(both_keys(&keyring, &tenant, &row, body, Some(&altered)));
             }
             assert_integrity(keyring.open_session_keys(&tenant, &row, &body[..at], None));
         }
@@ -810,7 +833,7 @@ mod sessions {
         assert_integrity(keyring.open_session_keys(&other, &session_row(&other, 1), body, Some(sensitive)));
         assert_integrity(keyring.open_session_keys(&other, &row, body, Some(sensitive)));
         assert_integrity(keyring.open_session_keys(&tenant, &row, sensitive, Some(body)));
-        assert_integrity(keyring.open_session_keys(&tenant, &row, body, Some(body)));
+        assert_integrity(both_keys(&keyring, &tenant, &row, body, Some(body)));
         assert_integrity(elsewhere.open_session_keys(&tenant, &row, body, Some(sensitive)));
         assert_integrity(keyring.create_session_keys(&tenant, tenant.row_key()));
         assert_integrity(keyring.create_session_keys(&other, &row));
@@ -994,7 +1017,7 @@ proptest! {
                 let keys = session.open(&keyring, &tenant).unwrap();
                 prop_assert_eq!(keys.body_id(), session.keys.body_id());
                 prop_assert!(keys.body().secret().expose() == session.keys.body().secret().expose());
-                prop_assert_eq!(keys.sensitive().is_some(), session.sensitive.is_some());
+                prop_assert_eq!(sensitive_of(&keyring, &tenant, &session.row, &keys).is_some(), session.sensitive.is_some());
                 prop_assert_eq!(Keyring::wrapping_version(session.body.as_bytes()), Some(session.version));
             }
         }

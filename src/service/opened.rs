@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::hub::Announcement;
 use super::memo::Memo;
 use super::parted::halves;
-use super::payload::{self, FormerKeys, SessionPayload, StoredOwner, TombstonePayload};
+use super::payload::{self, SessionPayload, StoredOwner, TombstonePayload};
 use super::view::SessionName;
 use super::{Error, Service};
 use crate::crypto::{Blinded, Header, KeyId, Kind, Place, Sealed, open, seal};
@@ -247,7 +247,7 @@ impl Service {
         let header = Header { kind: Kind::Session, key_id: keys.body_id(), revision: row.revision()?.get() };
         let opened = open(keys.body(), header, &self.place(tenant, key), record)?;
         let session = SessionPayload::decode(opened.as_bytes())?;
-        if session.purged == keys.sensitive().is_none() { Ok(session) } else { Err(Error::Integrity) }
+        if session.purged != keys.has_sensitive() { Ok(session) } else { Err(Error::Integrity) }
     }
 
     /// The former keys, which must be there if and only if the metadata name them: who puts old ones back must not have old
@@ -263,8 +263,10 @@ impl Service {
         let former =
             wrapped.map(|former| self.keyring.peek_session_keys(tenant, key, former.body, former.sensitive));
         let former = former.transpose()?;
-        let found = former.as_ref().map(former_keys);
-        if found == session.former() { Ok(former) } else { Err(Error::Integrity) }
+        // Which sensitive key it must be is seen when that is opened.
+        let found = former.as_ref().map(|former| (former.body_id().0, former.has_sensitive()));
+        let named = session.former().map(|named| (named.body, named.sensitive.is_some()));
+        if found == named { Ok(former) } else { Err(Error::Integrity) }
     }
 
     fn open_tombstone(
@@ -384,9 +386,9 @@ impl Opened {
 
     /// Refuses a full view of a session whose sensitive part was purged.
     pub(super) fn check_view(&self, view: View) -> Result<(), Error> {
-        match (view, self.keys.sensitive()) {
-            (View::Full, None) => Err(Error::SensitivePurged),
-            (View::Redacted, _) | (View::Full, Some(_)) => Ok(()),
+        match (view, self.keys.has_sensitive()) {
+            (View::Full, false) => Err(Error::SensitivePurged),
+            (View::Redacted, _) | (View::Full, true) => Ok(()),
         }
     }
 
@@ -405,11 +407,6 @@ pub(super) fn move_expiry(batch: &mut Batch, row: &Key, from: Timestamp, to: Tim
         batch.delete.push(from);
         batch.put.push((to, Row::marker()));
     }
-}
-
-/// Which keys these are.
-pub(super) fn former_keys(keys: &SessionKeys) -> FormerKeys {
-    FormerKeys { body: keys.body_id().0, sensitive: keys.sensitive_id().map(|id| id.0) }
 }
 
 /// A session's name, of its metadata.

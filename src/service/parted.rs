@@ -12,9 +12,10 @@ use serde::{Deserialize, Serialize};
 
 use super::opened::Opened;
 use super::payload::{self, Parting};
+use super::reencrypt::Turnover;
 use super::{Error, Service};
 use crate::audit::Redaction;
-use crate::crypto::{Header, Kind, Sealed, open, seal, seal_parts};
+use crate::crypto::{Header, KeyId, Kind, Sealed, open, seal, seal_parts};
 use crate::keyring::{SessionKeys, Tenant};
 use crate::model::{Revision, View};
 use crate::redact::{Overlay, Redactor, Reported};
@@ -61,6 +62,13 @@ impl Parted {
         Ok(Self { body, overlay: redacted.overlay, report: redacted.report })
     }
 
+    /// The same, and nothing of the value stays on the stack.
+    fn made(redactor: &Redactor, tenant: &Tenant, value: &Bytes) -> Result<Self, Error> {
+        let parted = Self::new(redactor, tenant, value);
+        wipe_stack();
+        parted
+    }
+
     /// A value that nothing is cut out of.
     fn whole(value: &Bytes) -> Self {
         Self { body: value.clone(), overlay: Overlay::default(), report: Vec::new() }
@@ -79,7 +87,7 @@ impl Parted {
 
     /// What the metadata say of it under `keys`; none of a value that is stored as it came.
     pub(super) fn parting(&self, keys: &SessionKeys) -> Option<Parting> {
-        let kept = if keys.sensitive().is_some() { self.overlay.len() } else { 0 };
+        let kept = if keys.has_sensitive() { self.overlay.len() } else { 0 };
         let kept = u32::try_from(kept).unwrap_or(u32::MAX);
         (self.pieces() > 0).then_some(Parting { body: self.body.len() as u64, kept, policy: POLICY })
     }
@@ -92,10 +100,10 @@ impl Service {
     pub(super) async fn part(&self, tenant: &Arc<Tenant>, value: &Bytes) -> Result<Parted, Error> {
         let Some(redactor) = &self.redactor else { return Ok(Parted::whole(value)) };
         if value.len() < LARGE {
-            return Parted::new(redactor, tenant, value);
+            return Parted::made(redactor, tenant, value);
         }
         let (redactor, tenant, value) = (Arc::clone(redactor), Arc::clone(tenant), value.clone());
-        let parting = tokio::task::spawn_blocking(move || Parted::new(&redactor, &tenant, &value));
+        let parting = tokio::task::spawn_blocking(move || Parted::made(&redactor, &tenant, &value));
         parting.await.map_err(|_| Error::Internal)?
     }
 
@@ -112,13 +120,14 @@ impl Service {
         let header = Header { kind: kinds.body, key_id: opened.keys.body_id(), revision: revision.get() };
         let parts = [metadata, parted.body.as_ref()];
         let record = seal_parts(opened.keys.body(), header, &place, &parts, &*self.entropy)?;
-        let (Some(sensitive), Some(header), false) = (
-            opened.keys.sensitive(),
-            overlay_header(&opened.keys, kinds, revision),
-            parted.overlay.is_empty(),
-        ) else {
+        if parted.overlay.is_empty() {
+            return Ok(Row::new(revision, &[&record]));
+        }
+        let Some((id, sensitive)) = self.keyring.sensitive_key(&opened.tenant, &opened.key, &opened.keys)?
+        else {
             return Ok(Row::new(revision, &[&record]));
         };
+        let header = Header { kind: kinds.overlay, key_id: *id, revision: revision.get() };
         let plain = payload::encode(&parted.overlay)?;
         let overlay = seal(sensitive, header, &place, &plain, &*self.entropy)?;
         Ok(Row::new(revision, &[&record, &overlay]))
@@ -134,9 +143,9 @@ impl Service {
         (view, row): (View, &Row),
     ) -> Result<Bytes, Error> {
         let (record, overlay) = halves(row)?;
-        let keys = opened.opener(record);
         match (view, parting.filter(|parting| parting.kept > 0)) {
             (View::Full, Some(parting)) => {
+                let keys = opened.opener(record);
                 let record = overlay.ok_or(Error::Integrity)?;
                 let overlay = self.open_overlay(opened, keys, (key, revision), kinds, record)?;
                 if overlay.len() != parting.kept as usize {
@@ -156,46 +165,56 @@ impl Service {
         kinds: Kinds,
         record: &[u8],
     ) -> Result<Overlay, Error> {
-        let header = overlay_header(keys, kinds, revision).ok_or(Error::SensitivePurged)?;
-        let sensitive = keys.sensitive().ok_or(Error::SensitivePurged)?;
+        let sensitive = self.keyring.sensitive_key(&opened.tenant, &opened.key, keys)?;
+        let (id, sensitive) = sensitive.ok_or(Error::SensitivePurged)?;
+        let header = Header { kind: kinds.overlay, key_id: *id, revision: revision.get() };
         let plain = open(sensitive, header, &self.place(&opened.tenant, key), record)?;
         payload::decode(plain.as_bytes())
     }
 
-    /// What was cut out of a value, sealed under other keys; none where there is no sensitive key any more.
+    /// What was cut out of a value, sealed under the new keys of its session; none where there is no sensitive key any more.
     pub(super) fn overlay_anew(
         &self,
         tenant: &Tenant,
-        (former, keys): (&SessionKeys, &SessionKeys),
+        turnover: &Turnover,
         (key, row): (&Key, &Row),
     ) -> Result<Option<Sealed>, Error> {
         let (record, Some(overlay)) = halves(row)? else { return Ok(None) };
-        let (kinds, revision) = (kinds_of(record)?, row.revision()?);
-        let headers = overlay_header(former, kinds, revision).zip(overlay_header(keys, kinds, revision));
-        let (Some((before, after)), Some(old), Some(new)) = (headers, former.sensitive(), keys.sensitive())
-        else {
+        let (kinds, revision) = (kinds_of(record)?, row.revision()?.get());
+        let sensitive = |keys| self.keyring.sensitive_key(tenant, &turnover.key, keys);
+        let (former, keys) = (&turnover.former, &turnover.keys);
+        let Some(((old_id, old), (new_id, new))) = sensitive(former)?.zip(sensitive(keys)?) else {
             return Ok(None);
         };
+        let header = |key_id: &KeyId| Header { kind: kinds.overlay, key_id: *key_id, revision };
         let place = self.place(tenant, key);
-        let plain = open(old, before, &place, overlay)?;
-        Ok(Some(seal(new, after, &place, plain.as_bytes(), &*self.entropy)?))
+        let plain = open(old, header(old_id), &place, overlay)?;
+        Ok(Some(seal(new, header(new_id), &place, plain.as_bytes(), &*self.entropy)?))
     }
 
     /// Opens what was cut out of a value, if it is there and has a key, and forgets it: for who checks that all opens.
     pub(super) fn check_overlay(
         &self,
         tenant: &Tenant,
-        keys: &SessionKeys,
-        key: &Key,
-        row: &Row,
+        session: (&Key, &SessionKeys),
+        (key, row): (&Key, &Row),
     ) -> Result<(), Error> {
         let (record, Some(overlay)) = halves(row)? else { return Ok(()) };
-        let header = overlay_header(keys, kinds_of(record)?, row.revision()?);
-        if let (Some(header), Some(sensitive)) = (header, keys.sensitive()) {
+        let (kinds, revision) = (kinds_of(record)?, row.revision()?.get());
+        if let Some((key_id, sensitive)) = self.keyring.sensitive_key(tenant, session.0, session.1)? {
+            let header = Header { kind: kinds.overlay, key_id: *key_id, revision };
             open(sensitive, header, &self.place(tenant, key), overlay)?;
         }
         Ok(())
     }
+}
+
+/// Overwrites what the scan left below this call on the stack: registers with a few bytes of a value were saved there, and it may be
+/// seconds until somebody else needs the place.
+#[inline(never)]
+fn wipe_stack() {
+    let mut room = [0_u8; 32 << 10];
+    std::hint::black_box(&mut room);
 }
 
 /// One line a rule and action, of reports on several values.
@@ -224,11 +243,6 @@ fn kinds_of(record: &[u8]) -> Result<Kinds, Error> {
     [ENTRY, EVENT].into_iter().find(|kinds| named == Some(kinds.body as u8)).ok_or(Error::Integrity)
 }
 
-fn overlay_header(keys: &SessionKeys, kinds: Kinds, revision: Revision) -> Option<Header> {
-    let key_id = keys.sensitive_id()?;
-    Some(Header { kind: kinds.overlay, key_id, revision: revision.get() })
-}
-
 /// A remembered value: what was cut out of it stays as sealed as it was, so that it goes with its key.
 #[derive(Serialize, Deserialize)]
 pub(super) struct Remembered<T> {
@@ -254,9 +268,9 @@ impl<T> Remembered<T> {
         body: &[u8],
     ) -> Result<Option<Bytes>, Error> {
         let Some((record, revision)) = &self.kept else { return Ok(None) };
-        let named = Header::named_key(record);
-        let former = opened.former.as_ref().filter(|former| former.sensitive_id() == named);
-        let keys = former.unwrap_or(&opened.keys);
+        let former = opened.session.former().and_then(|former| former.sensitive).map(KeyId);
+        let is_former = former.is_some() && Header::named_key(record) == former;
+        let keys = opened.former.as_ref().filter(|_| is_former).unwrap_or(&opened.keys);
         let revision = Revision::new(*revision).ok_or(Error::Integrity)?;
         let overlay = service.open_overlay(opened, keys, (key, revision), ENTRY, record)?;
         overlay.splice(body).map(|value| Some(Bytes::from(value))).map_err(|_| Error::Integrity)

@@ -16,9 +16,9 @@ use std::sync::Arc;
 use super::answers::Slot;
 use super::attempt::{Attempt, until_won};
 use super::hub::Announcement;
-use super::opened::{SessionRow, ended_for_all, former_keys, name_of, row_header};
+use super::opened::{SessionRow, ended_for_all, name_of, row_header};
 use super::parted::halves;
-use super::payload::{Rekeyed, SessionPayload};
+use super::payload::{FormerKeys, Rekeyed, SessionPayload};
 use super::view::{Answer, Repeat};
 use super::{Error, Failure, Service};
 use crate::audit::Operation;
@@ -164,10 +164,11 @@ impl Service {
     ) -> Result<Turnover, Error> {
         self.may_make_keys()?;
         let made = self.keyring.replace_session_keys(tenant, key, former)?;
+        let sensitive = self.keyring.sensitive_key(tenant, key, former)?;
         let rekeyed = Rekeyed {
             origin: session.rekeyed.map_or(former.body_id().0, |rekeyed| rekeyed.origin),
             at: at.as_millis(),
-            former: Some(former_keys(former)),
+            former: Some(FormerKeys { body: former.body_id().0, sensitive: sensitive.map(|(id, _)| id.0) }),
         };
         let session = SessionPayload { rekeyed: Some(rekeyed), ..session.clone() };
         let revision = row.revision()?.next();
@@ -286,7 +287,7 @@ impl Service {
         let plain = open(turnover.former.body(), row_header(&turnover.former, key, row)?, &place, record)?;
         let header = row_header(&turnover.keys, key, row)?;
         let sealed = seal(turnover.keys.body(), header, &place, plain.as_bytes(), &*self.entropy)?;
-        let overlay = self.overlay_anew(tenant, (&turnover.former, &turnover.keys), (key, row))?;
+        let overlay = self.overlay_anew(tenant, turnover, (key, row))?;
         let records: Vec<_> = std::iter::once(&sealed).chain(&overlay).collect();
         Ok(Some(Row::new(row.revision()?, &records)))
     }
@@ -303,7 +304,7 @@ impl Service {
         session.rekeyed = Some(Rekeyed { former: None, ..rekeyed });
         let revision = turnover.row.revision()?.next();
         let metadata = self.seal_session(tenant, &turnover.key, &turnover.keys, revision, &session)?;
-        let keys = 1 + usize::from(turnover.keys.sensitive().is_some());
+        let keys = 1 + usize::from(turnover.keys.has_sensitive());
         let parts: Vec<_> = (0..keys).map(Part::Kept).chain([Part::New(&metadata)]).collect();
         batch.put.push((turnover.key.clone(), turnover.row.rebuilt(revision, &parts)?));
         batch.delete.push(begun_row(&turnover.key, rekeyed.at));

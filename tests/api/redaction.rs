@@ -41,12 +41,12 @@ fn report(redactions: &[v1::RedactionReport]) -> Vec<(&str, &str, u32)> {
     redactions.iter().map(|line| (line.rule.as_str(), line.action().as_str_name(), line.count)).collect()
 }
 
-/// The row of the only value in the store, and how many records it has.
-async fn value_row(site: &Site) -> (Key, Row, usize) {
+/// The row of the only entry in the store, and how many records it has.
+async fn entry_row(site: &Site) -> (Key, Row, usize) {
     let of_value = |row: &Row| {
         let records = row.records().ok()?;
         let kind = Header::named_kind(records.first()?)?;
-        (kind == Kind::Entry as u8 || kind == Kind::Event as u8).then_some(records.len())
+        (kind == Kind::Entry as u8).then_some(records.len())
     };
     let rows = site.world().rows().await;
     rows.into_iter().find_map(|(key, row)| of_value(&row).map(|count| (key, row, count))).unwrap()
@@ -106,7 +106,7 @@ async fn what_was_cut_out_goes_with_its_key_and_nothing_more_is_kept() {
     let site = Site::inside().await;
     let session = site.session().await;
     site.put(&session, "key", VALUE).await;
-    assert_eq!(value_row(&site).await.2, 2);
+    assert_eq!(entry_row(&site).await.2, 2);
     answered(site.root().purge_sensitive(purge(&session)).await);
     assert_eq!(redacted(&site, &session).await, SHOWN);
     let gone = full(&site, &session).await;
@@ -114,7 +114,7 @@ async fn what_was_cut_out_goes_with_its_key_and_nothing_more_is_kept() {
 
     site.put(&session, "key", VALUE).await;
     assert_eq!(redacted(&site, &session).await, SHOWN);
-    assert_eq!(value_row(&site).await.2, 1, "there is no key to keep anything under");
+    assert_eq!(entry_row(&site).await.2, 1, "there is no key to keep anything under");
 }
 
 #[tokio::test]
@@ -122,7 +122,16 @@ async fn a_redacted_view_never_looks_at_what_was_cut_out() {
     let site = Site::inside().await;
     let session = site.session().await;
     site.put(&session, "key", VALUE).await;
-    let (key, row, _) = value_row(&site).await;
+    answered(site.app().append_events(append(&session, "stream", &[VALUE])).await);
+    let uses = || site.world().keyring.stats().sensitive_uses;
+    let before = uses();
+    assert_eq!(redacted(&site, &session).await, SHOWN);
+    assert_eq!(replayed(&site, &session, View::Redacted).await, [SHOWN]);
+    assert_eq!(uses(), before, "nobody asked for the sensitive key");
+    full(&site, &session).await.unwrap();
+    assert!(uses() > before);
+
+    let (key, row, _) = entry_row(&site).await;
     site.world().tamper(&key, Some(bent(&row))).await;
     assert_eq!(redacted(&site, &session).await, SHOWN);
     let damaged = full(&site, &session).await;
@@ -134,6 +143,30 @@ async fn a_redacted_view_never_looks_at_what_was_cut_out() {
     assert_eq!(redacted(&site, &session).await, SHOWN);
     let missing = full(&site, &session).await;
     refused(missing.map(tonic::Response::new), Code::DataLoss, "INTEGRITY_FAILURE");
+}
+
+/// The wrapped sensitive key is destroyed first: who reads redacted views does not notice.
+#[tokio::test]
+async fn a_redacted_view_needs_no_sensitive_key() {
+    let site = Site::inside().await;
+    let session = site.session().await;
+    site.put(&session, "key", VALUE).await;
+    let rows = site.world().rows().await;
+    let of_session = |(_, row): &&(Key, Row)| {
+        row.records().is_ok_and(|records| {
+            records.len() == 3 && Header::named_kind(records[2]) == Some(Kind::Session as u8)
+        })
+    };
+    let (key, row) = rows.iter().find(of_session).unwrap();
+    let mut bytes = row.as_bytes().to_vec();
+    let sensitive = row.records().unwrap()[1];
+    let at = bytes.windows(sensitive.len()).position(|window| window == sensitive).unwrap();
+    bytes[at + sensitive.len() - 1] ^= 1;
+    site.world().tamper(key, Some(Row::from_stored(bytes.into()))).await;
+    let site = site.reopened().await;
+    assert_eq!(redacted(&site, &session).await, SHOWN);
+    let damaged = full(&site, &session).await;
+    refused(damaged.map(tonic::Response::new), Code::DataLoss, "INTEGRITY_FAILURE");
 }
 
 #[tokio::test]
@@ -156,12 +189,12 @@ async fn new_keys_seal_both_parts_and_a_scrub_opens_both() {
     let site = Site::inside().await;
     let session = site.session().await;
     site.put(&session, "key", VALUE).await;
-    let before = value_row(&site).await.1;
+    let before = entry_row(&site).await.1;
     let session_id = session.session_id.clone();
     let rotate =
         v1::RotateSessionKeyRequest { tenant: site.tenant.clone(), session_id, ..Default::default() };
     assert!(answered(site.admin().rotate_session_key(rotate).await).0.finished);
-    let (key, after, records) = value_row(&site).await;
+    let (key, after, records) = entry_row(&site).await;
     assert_eq!(records, 2);
     let named = |row: &Row, record: usize| Header::named_key(row.records().unwrap()[record]).unwrap();
     assert!((0..2).all(|record| named(&before, record) != named(&after, record)));

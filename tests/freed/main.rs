@@ -130,7 +130,8 @@ async fn opening_a_store_and_its_sessions_leaves_no_key() {
         let session = keys::session(tenant.tenant_ref().id, &tenant.index().blind("session", &[b"one"]));
         let wrapped = keyring.create_session_keys(&tenant, &session).unwrap();
         plant(wrapped.keys.body().secret().expose());
-        plant(wrapped.keys.sensitive().unwrap().secret().expose());
+        let sensitive = keyring.sensitive_key(&tenant, &session, &wrapped.keys).unwrap().unwrap();
+        plant(sensitive.1.secret().expose());
         engine.commit(Batch { put: vec![(key.clone(), row.clone())], ..Batch::default() }).await.unwrap();
         let records = (wrapped.body.as_bytes().to_vec(), wrapped.sensitive.as_bytes().to_vec());
         (session, records, (key, row))

@@ -87,7 +87,7 @@ async fn check(keyring: &Keyring, engine: &MemoryEngine) {
     let place = entry_place(keyring.store_id(), &tenant, &session);
     let opened = open(keys.body(), entry_header(&keys), &place, entry).unwrap();
     assert_eq!(opened.as_bytes(), BODY);
-    assert!(keys.sensitive().is_some());
+    assert!(keyring.sensitive_key(&tenant, &session, &keys).unwrap().is_some());
 }
 
 #[tokio::test]

@@ -37,7 +37,13 @@ async fn session(daemon: &Daemon) -> v1::SessionRef {
     let mut context = daemon.context(Login::Admin);
     let create = v1::CreateSessionRequest { tenant: tenant(), ..Default::default() };
     let made = answered(context.create_session(create).await).0.session.unwrap();
-    v1::SessionRef { tenant: tenant(), session_id: made.session_id, owner: None }
+    let session = v1::SessionRef { tenant: tenant(), session_id: made.session_id, owner: None };
+    // What is cut out of it is sealed under the sensitive key.
+    let value = b"{\"password\":\"hunter22\"}".to_vec().into();
+    let put = v1::Put { key: "key".to_owned(), value, ..Default::default() };
+    let put = v1::PutEntryRequest { session: Some(session.clone()), put: Some(put), ..Default::default() };
+    answered(context.put_entry(put).await);
+    session
 }
 
 /// Destroys the version that wraps the session, and ends the root epoch that it was wrapped under.

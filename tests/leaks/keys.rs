@@ -41,9 +41,10 @@ pub async fn of_session(daemon: &Daemon, tenant: &str, session: &str, whose: &st
     let row = engine.multi_get(std::slice::from_ref(&key)).await.unwrap().remove(0).unwrap();
     let [body, sensitive, _] = row.exactly().unwrap();
     let session = keyring.open_session_keys(&tenant, &key, body, Some(sensitive)).unwrap();
+    let sensitive = *keyring.sensitive_key(&tenant, &key, &session).unwrap().unwrap().1.secret().expose();
     let session = vec![
         (format!("{whose}'s body key"), *session.body().secret().expose()),
-        (format!("{whose}'s sensitive key"), *session.sensitive().unwrap().secret().expose()),
+        (format!("{whose}'s sensitive key"), sensitive),
     ];
     engine.close().await.unwrap();
     [own, session]

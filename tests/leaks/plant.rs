@@ -241,6 +241,17 @@ impl<'a> Planting<'a> {
         self.good::<v1::WatchSessionResponse>("WatchSession", watch).await;
     }
 
+    /// A value of which a part is cut out, and its full view: from then on the sensitive key is in use.
+    async fn sensitive(&mut self, session: &v1::SessionRef) {
+        let word = self.markers.word(Kind::Content, "a password in a value");
+        let put = self.put(Bytes::from(format!("{{\"password\":\"{word}\"}}")));
+        let (session, key, view) = (Some(session.clone()), put.key.clone(), v1::View::Full.into());
+        let put = v1::PutEntryRequest { session: session.clone(), put: Some(put), ..Default::default() };
+        self.good::<v1::PutEntryResponse>("PutEntry", put).await;
+        let read = v1::ReadEntryRequest { session, key, view, min_revision: 0 };
+        self.good::<v1::ReadEntryResponse>("ReadEntry", read).await;
+    }
+
     async fn events(&mut self, session: &v1::SessionRef) {
         let session = Some(session.clone());
         let stream = self.name("stream");
@@ -270,6 +281,7 @@ impl<'a> Planting<'a> {
         let rotate =
             v1::RotateSessionKeyRequest { tenant: "demo".to_owned(), session_id, ..Default::default() };
         self.good::<v1::RotateSessionKeyResponse>("RotateSessionKey", rotate).await;
+        self.sensitive(session).await;
         let [own, live] = keys::of_session(self.daemon, "demo", &session.session_id, "a session").await;
         let [_, dead] = keys::of_session(self.daemon, "demo", &doomed.session_id, "a deleted session").await;
         self.harvest.live_keys = [own, live].concat();

@@ -68,7 +68,7 @@ impl Service {
         keys: (&SessionKeys, Option<&SessionKeys>),
         (key, row): (&Key, &Row),
     ) -> Result<bool, Error> {
-        if self.opens_under(tenant, keys, key, row).is_ok() {
+        if self.opens_under(tenant, root, keys, (key, row)).is_ok() {
             return Ok(true);
         }
         let [Some(root_row), Some(row)] = self.read([root.clone(), key.clone()]).await? else {
@@ -76,7 +76,7 @@ impl Service {
         };
         Ok(match self.peek_session_row(tenant, root, &root_row) {
             Ok(SessionRow::Live { keys, former, .. }) => {
-                self.opens_under(tenant, (&keys, former.as_ref()), key, &row).is_ok()
+                self.opens_under(tenant, root, (&keys, former.as_ref()), (key, &row)).is_ok()
             }
             // It has ended.
             Ok(SessionRow::Ended(_)) => true,
@@ -87,14 +87,14 @@ impl Service {
     fn opens_under(
         &self,
         tenant: &Tenant,
+        root: &Key,
         (keys, former): (&SessionKeys, Option<&SessionKeys>),
-        key: &Key,
-        row: &Row,
+        (key, row): (&Key, &Row),
     ) -> Result<(), Error> {
         let (record, _) = halves(row)?;
         let named = opener(keys, former, record);
         open(named.body(), row_header(named, key, row)?, &self.place(tenant, key), record)?;
-        self.check_overlay(tenant, named, key, row)
+        self.check_overlay(tenant, (root, named), (key, row))
     }
 
     async fn report_damage(&self, tenant: &Tenant, stored: &mut StoredJob, key: &Key) -> Result<(), Error> {
