@@ -61,10 +61,17 @@ pub(in crate::redact) fn cluster(text: &[u8], start: usize, sink: &mut Sink<'_>)
         return end;
     }
     let (digits, groups) = (groups.digits, groups.as_slice());
-    let mut from = 0;
+    // What has a form of its own goes first: a telephone number could be made of the beginning of nearly everything.
+    let (mut free, mut from) = (0, 0);
     while from < groups.len() {
-        from += take(text, groups, from, sink).max(1);
+        let taken = take(text, groups, from, sink);
+        if taken > 0 {
+            phones(text, groups.get(free..from).unwrap_or(&[]), sink);
+            free = from + taken;
+        }
+        from += taken.max(1);
     }
+    phones(text, groups.get(free..).unwrap_or(&[]), sink);
     // A cluster that was cut off goes on a little before the cut, lest what lies across the cut be missed.
     match groups.get(GROUPS - OVERLAP) {
         Some(again) if groups.len() == GROUPS && digits > GROUPS => again.start,
@@ -118,8 +125,16 @@ type Reading = fn(&[u8], &[Group], &mut Sink<'_>) -> usize;
 /// Reports the best reading of the groups from `from` on; returns how many it took.
 fn take(text: &[u8], groups: &[Group], from: usize, sink: &mut Sink<'_>) -> usize {
     let rest = groups.get(from..).unwrap_or(&[]);
-    let readings: [Reading; 6] = [iban, card, ipv4, identity, date, phone];
+    let readings: [Reading; 5] = [iban, card, ipv4, identity, date];
     readings.iter().map(|reading| reading(text, rest, sink)).find(|taken| *taken > 0).unwrap_or(0)
+}
+
+/// Reports the telephone numbers among groups that are nothing else.
+fn phones(text: &[u8], groups: &[Group], sink: &mut Sink<'_>) {
+    let mut from = 0;
+    while from < groups.len() {
+        from += phone(text, groups.get(from..).unwrap_or(&[]), sink).max(1);
+    }
 }
 
 /// The span of the first `count` groups.

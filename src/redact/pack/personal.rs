@@ -26,7 +26,12 @@ pub(super) const RULES: &[Rule] = &[
         Pattern::Card,
         90,
         "Numbers of payment cards: issuer, length and check digit (ISO/IEC 7812).",
-        &["pay with ‹4111 1111 1111 1111› please", "‹378282246310005›", "card ‹5555-5555-5555-4444›."],
+        &[
+            "pay with ‹4111 1111 1111 1111› please",
+            "‹378282246310005›",
+            "card ‹5555-5555-5555-4444›.",
+            "0 ‹4111 1111 1111 1111›",
+        ],
         &["4111 1111 1111 1112", "order 1234567890123456", "0000 0000 0000 0000"],
     ),
     personal(
