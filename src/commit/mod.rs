@@ -18,6 +18,7 @@ mod stats;
 mod tests;
 mod worker;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
@@ -28,6 +29,7 @@ use crate::env::{Clock, Entropy};
 use crate::model::Duration;
 use crate::model::limits::COMMIT_STUCK;
 use crate::store::{Batch, EngineError, Key, StorageEngine};
+use crate::tlog::Frontier;
 use queue::Pending;
 use shared::Shared;
 use stats::add;
@@ -183,6 +185,13 @@ impl Committer {
     #[must_use]
     pub fn progress(&self) -> watch::Receiver<u64> {
         self.0.progress.subscribe()
+    }
+
+    /// The logs that grew since the last call, each as it is on disk by now: for who signs them. The first call returns
+    /// none, and from then on notice is taken.
+    #[must_use]
+    pub fn take_grown(&self) -> BTreeMap<LogName, Frontier> {
+        self.0.take_grown()
     }
 
     /// Takes nothing more, commits what waits, and returns when that is done or has failed.
