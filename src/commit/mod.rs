@@ -24,12 +24,11 @@ use std::sync::Arc;
 
 use tokio::sync::{oneshot, watch};
 
-use crate::audit::{Event, LogKeys, LogName};
+use crate::audit::{Event, Frontier, LogKeys, LogName};
 use crate::env::{Clock, Entropy};
 use crate::model::Duration;
 use crate::model::limits::COMMIT_STUCK;
 use crate::store::{Batch, EngineError, Key, StorageEngine};
-use crate::tlog::Frontier;
 use queue::Pending;
 use shared::Shared;
 use stats::add;

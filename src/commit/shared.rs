@@ -11,9 +11,8 @@ use tokio::sync::{oneshot, watch};
 use super::Fault;
 use super::queue::{Answer, Queue};
 use super::stats::Counters;
-use crate::audit::{Log, LogName};
+use crate::audit::{Frontier, Log, LogName};
 use crate::model::{Duration, TenantId};
-use crate::tlog::Frontier;
 
 /// In how many steps a call to the engine is watched.
 const STEPS: u32 = 10;

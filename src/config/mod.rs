@@ -47,6 +47,9 @@
 //! [approvals]
 //! required = false            # recommended: true, as soon as there are two people; see keys/README.md
 //!
+//! [audit]
+//! anchor = "/anchor/strongroom" # a file on another volume that keeps the logs' latest checkpoints; none by default
+//!
 //! [log]
 //! format = "text"             # or "json"
 //! level = "info"              # a level, or directives such as "info,strongroom::commit=debug"
@@ -126,6 +129,7 @@ mod environment;
 mod files;
 mod identity;
 mod mistake;
+mod oversight;
 mod reader;
 mod root;
 mod units;
@@ -136,6 +140,7 @@ use std::path::{Path, PathBuf};
 pub use environment::Environment;
 pub use identity::{ClientCertificates, Clients, JwtIssuer};
 pub use mistake::{ConfigErrors, Mistake, Problem};
+pub use oversight::{Approvals, Audit};
 pub use root::{Provider, Root, Transit, TransitAuth};
 pub use units::{ByteSize, parse_byte_size, parse_duration};
 
@@ -166,6 +171,8 @@ pub struct Config {
     pub limits: Limits,
     /// Whether it takes two people to do what cannot be undone.
     pub approvals: Approvals,
+    /// What is kept of the access logs outside of the store.
+    pub audit: Audit,
     /// What is logged, and how.
     pub log: Log,
 }
@@ -253,14 +260,6 @@ pub struct Log {
     pub level: String,
 }
 
-/// Whether it takes two people to do what cannot be undone. By default it does not, because an installation with one token
-/// could destroy nothing then; with two people it should.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Approvals {
-    /// Whether somebody else must approve it first.
-    pub required: bool,
-}
-
 impl Config {
     /// Reads a file and checks its values. [`check_files`](Self::check_files) looks at the files that it names: before
     /// they are used, but not before `init` has made the keyring file.
@@ -291,7 +290,8 @@ impl Config {
             store: read_store(&document, base),
             root: root::read(&document, base, environment),
             limits: read_limits(&document),
-            approvals: read_approvals(&document),
+            approvals: oversight::read_approvals(&document),
+            audit: oversight::read_audit(&document, base),
             log: read_log(&document),
         };
         document.finish(config)
@@ -311,6 +311,7 @@ impl Config {
         mistakes.extend(self.jwt.iter().filter_map(JwtIssuer::check_files));
         mistakes.extend(files::check_directory("store.path", &self.store.path));
         mistakes.extend(self.root.check_files());
+        mistakes.extend(self.audit.anchor.iter().filter_map(|path| files::check_own("audit.anchor", path)));
         mistakes
     }
 
@@ -342,6 +343,7 @@ impl Config {
             },
             limits: Limits::default(),
             approvals: Approvals::default(),
+            audit: Audit::default(),
             log: Log::default(),
         }
     }
@@ -479,10 +481,6 @@ fn read_limits(document: &Document<'_>) -> Limits {
     }
 }
 
-fn read_approvals(document: &Document<'_>) -> Approvals {
-    Approvals { required: document.section("approvals").boolean("required", Approvals::default().required) }
-}
-
 fn read_log(document: &Document<'_>) -> Log {
     let section = document.section("log");
     let default = Log::default();
@@ -548,7 +546,8 @@ mod tests {
         read_store(&document, base);
         root::read(&document, base, &environment);
         read_limits(&document);
-        read_approvals(&document);
+        oversight::read_approvals(&document);
+        oversight::read_audit(&document, base);
         read_log(&document);
         document.known_fields().len()
     }
@@ -568,7 +567,10 @@ mod tests {
     #[test]
     fn the_documented_file_is_accepted_and_shows_every_default() {
         let text = documented();
-        let bare = text.replace("\nclient_c", "\n# client_c").replace("\"optional\"", "\"off\"");
+        let bare = text
+            .replace("\nclient_c", "\n# client_c")
+            .replace("\nanchor", "\n# anchor")
+            .replace("\"optional\"", "\"off\"");
         let config = parse(&bare).unwrap();
         assert_eq!(config, Config { root: config.root.clone(), ..parse(SMALLEST).unwrap() });
         assert_eq!(
@@ -578,14 +580,14 @@ mod tests {
     }
 
     #[test]
-    fn there_are_at_most_thirty_fields_and_nine_more_for_an_engine_and_all_are_documented() {
+    fn there_are_at_most_thirty_one_fields_and_nine_more_for_an_engine_and_all_are_documented() {
         let [whole, kms, transit, kubernetes, next, _jwt, _bindings] = examples().try_into().unwrap();
         let transit = documented_with(&transit);
         let (before, rest) = transit.split_once("auth = \"token\"").unwrap();
         let (_, after) = rest.split_once("token = \"bao.token\"").unwrap();
         let kubernetes = format!("{before}auth = \"kubernetes\"\n{kubernetes}\n#{after}");
         for (text, most) in
-            [(whole, 30), (documented_with(&kms), 30), (transit.clone(), 39), (kubernetes, 39)]
+            [(whole, 31), (documented_with(&kms), 31), (transit.clone(), 40), (kubernetes, 40)]
         {
             assert!(parse(&text).is_ok(), "{:?}", parse(&text));
             let shown = text.lines().filter(|line| !line.starts_with('#') && line.contains(" = ")).count();
