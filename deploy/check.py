@@ -48,6 +48,7 @@ REFUSED = {
     "a transit engine without TLS": {"root": {"provider": "transit", "transit": {"address": "http://bao:8200"}}},
     "a KMS without a plugin": {"root": {"provider": "kms"}},
     "a certificate without an issuer": {"tls": {"certManager": {"enabled": True}}},
+    "an anchor without a claim's name": {"anchor": {"existingClaim": "Not A Name"}},
     "a global value": {"global": {"x": 1}},
 }
 

@@ -47,6 +47,19 @@ impl LogKeys {
         LogName { tenant: self.tenant.id, epoch: self.epoch }
     }
 
+    /// The same log in another epoch.
+    #[must_use]
+    pub fn in_epoch(&self, epoch: u32) -> Self {
+        Self {
+            epoch,
+            audit: Arc::clone(&self.audit),
+            pseudonym: Arc::clone(&self.pseudonym),
+            store: self.store,
+            tenant: self.tenant,
+            pseudonym_version: self.pseudonym_version,
+        }
+    }
+
     /// The pseudonym of a value, for events of this log.
     #[must_use]
     pub fn pseudonym(&self, domain: &'static str, parts: &[&[u8]]) -> Pseudonym {

@@ -114,7 +114,7 @@ impl Log {
     }
 }
 
-fn epoch_line(ended: &Frontier, keys: &LogKeys) -> LineTail {
+pub(super) fn epoch_line(ended: &Frontier, keys: &LogKeys) -> LineTail {
     let event = Event {
         actor: Some(Actor::System),
         content_hash: Some(ended.root()),

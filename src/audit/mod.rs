@@ -11,6 +11,7 @@
 
 mod block;
 mod blocks;
+mod continuity;
 mod error;
 mod event;
 mod keys;
@@ -26,6 +27,7 @@ pub(crate) mod testing;
 pub use crate::tlog::{Frontier, Hash, leaf_hash, node_hash};
 #[cfg(test)]
 use block::Block;
+pub use continuity::Continuity;
 pub use error::LogError;
 pub use event::{Actor, Event, Outcome, Phase, Redaction, Resource, Source, TlsVersion};
 pub use keys::{LogKeys, LogName, Pseudonym};

@@ -189,6 +189,10 @@ operations! {
     SystemStop = "sys.stop",
     /// The wall clock jumped.
     SystemClock = "sys.clock",
+    /// The latest checkpoints of all logs were anchored anew outside of the store: there was no anchor any more.
+    SystemAnchor = "sys.anchor",
+    /// An operator accepted that a log is not what its anchored checkpoint says, which the event binds.
+    SystemRollback = "sys.rollback",
     /// A new epoch of the log began; the event binds the final state of the one before.
     SystemEpoch = "sys.epoch",
 }

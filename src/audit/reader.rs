@@ -87,7 +87,7 @@ pub struct VerifiedLog {
 /// Reads logs from an engine. Cheap to clone.
 #[derive(Clone)]
 pub struct LogReader {
-    engine: Arc<dyn StorageEngine>,
+    pub(super) engine: Arc<dyn StorageEngine>,
 }
 
 impl LogReader {

@@ -18,12 +18,13 @@ mod stats;
 mod tests;
 mod worker;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
 use tokio::sync::{oneshot, watch};
 
-use crate::audit::{Event, LogKeys, LogName};
+use crate::audit::{Event, Frontier, LogKeys, LogName};
 use crate::env::{Clock, Entropy};
 use crate::model::Duration;
 use crate::model::limits::COMMIT_STUCK;
@@ -183,6 +184,13 @@ impl Committer {
     #[must_use]
     pub fn progress(&self) -> watch::Receiver<u64> {
         self.0.progress.subscribe()
+    }
+
+    /// The logs that grew since the last call, each as it is on disk by now: for who signs them. The first call returns
+    /// none, and from then on notice is taken.
+    #[must_use]
+    pub fn take_grown(&self) -> BTreeMap<LogName, Frontier> {
+        self.0.take_grown()
     }
 
     /// Takes nothing more, commits what waits, and returns when that is done or has failed.

@@ -1,7 +1,9 @@
 //! What the committer's thread shares with its callers and with the thread that watches it.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::runtime::Handle;
 use tokio::sync::{oneshot, watch};
@@ -9,7 +11,8 @@ use tokio::sync::{oneshot, watch};
 use super::Fault;
 use super::queue::{Answer, Queue};
 use super::stats::Counters;
-use crate::model::Duration;
+use crate::audit::{Frontier, Log, LogName};
+use crate::model::{Duration, TenantId};
 
 /// In how many steps a call to the engine is watched.
 const STEPS: u32 = 10;
@@ -19,6 +22,8 @@ pub(super) struct Shared {
     pub(super) counters: Counters,
     /// Groups committed.
     pub(super) progress: watch::Sender<u64>,
+    /// The logs that grew since somebody asked, as they were last committed; `None`: nobody asks.
+    grown: Mutex<Option<BTreeMap<LogName, Frontier>>>,
     fault: watch::Sender<Option<Fault>>,
     ended: watch::Sender<bool>,
     /// The number of the call to the engine that is under way; 0: none is.
@@ -34,6 +39,7 @@ impl Default for Shared {
             queue: Queue::default(),
             counters: Counters::default(),
             progress: watch::Sender::new(0),
+            grown: Mutex::default(),
             fault: watch::Sender::new(None),
             ended: watch::Sender::new(false),
             call: AtomicU64::new(0),
@@ -58,6 +64,23 @@ impl Shared {
             Some(callers) => drop(callers.spawn(async move { release() })),
             None => release(),
         }
+    }
+
+    /// Takes the logs that grew since the last call. The first call begins to take notice of them.
+    pub(super) fn take_grown(&self) -> BTreeMap<LogName, Frontier> {
+        self.grown().replace(BTreeMap::new()).unwrap_or_default()
+    }
+
+    /// Takes notice of logs as they are on disk.
+    pub(super) fn note_grown<'a>(&self, logs: impl Iterator<Item = (TenantId, &'a Log)>) {
+        if let Some(grown) = &mut *self.grown() {
+            let name = |tenant, log: &Log| LogName { tenant, epoch: log.epoch() };
+            grown.extend(logs.map(|(tenant, log)| (name(tenant, log), log.frontier().clone())));
+        }
+    }
+
+    fn grown(&self) -> MutexGuard<'_, Option<BTreeMap<LogName, Frontier>>> {
+        self.grown.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Stops everything: callers that wait and callers to come get no answer. The first fault stands.

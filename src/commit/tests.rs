@@ -172,6 +172,27 @@ async fn what_waits_becomes_one_group_with_one_block_for_each_log() {
 }
 
 #[tokio::test]
+async fn a_log_has_grown_when_that_is_on_disk_and_not_before() {
+    let f = Fixture::new();
+    assert!(f.committer.take_grown().is_empty());
+    let first = f.hold().await;
+    assert!(f.committer.take_grown().is_empty(), "the engine has not answered");
+    f.engine.hold(false);
+    assert_eq!(sequence(first.await), 0);
+    let grown = f.committer.take_grown();
+    assert_eq!(grown.keys().collect::<Vec<_>>(), [&f.log.name()]);
+    let head = LogReader::new(Arc::<TestEngine>::clone(&f.engine)).head(&f.log).await.unwrap();
+    assert_eq!(grown.get(&f.log.name()), Some(head.frontier()));
+    assert!(f.committer.take_grown().is_empty());
+
+    f.engine.script.lock().unwrap().push_back(Some(Step::Fail(EngineError::Full)));
+    assert_eq!(f.committer.commit(f.read(1)).await, Err(CommitError::AuditUnavailable));
+    f.engine.script.lock().unwrap().push_back(Some(Step::ApplyAndFail(EngineError::Closed)));
+    assert_eq!(f.committer.commit(f.read(2)).await, Err(CommitError::Unavailable));
+    assert!(f.committer.take_grown().is_empty(), "whether it is on disk is not known");
+}
+
+#[tokio::test]
 async fn sixty_four_tasks_that_increment_one_row_lose_no_increment() {
     let f = Arc::new(Fixture::new());
     let tasks: Vec<_> = (0..64).map(|_| tokio::spawn(increment(Arc::clone(&f), 20))).collect();

@@ -167,6 +167,7 @@ impl Worker {
             Ok(CommitOutcome::Committed) => {
                 self.count(group, &accepted, bytes);
                 group.committed(extended.receipts, lost);
+                self.shared.note_grown(extended.logs.iter().map(|(id, log)| (id.0, log)));
                 extended.logs.into_iter().for_each(|(id, log)| self.logs.keep(id, log));
                 Ok(true)
             }

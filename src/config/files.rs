@@ -14,6 +14,10 @@ pub(super) const PRIVATE_KEY: u32 = 0o027;
 /// Bits that the mode of a keyring file must not have; its reader refuses the same.
 pub(super) const KEYRING: u32 = 0o077;
 
+/// Bits that the mode of a file of the server's own must not have. The group may write: that is how Kubernetes hands a volume
+/// to a process that is not root.
+const OWN: u32 = 0o007;
+
 /// The text of a file of at most `max` bytes.
 pub(super) fn read_text(path: &Path, max: u64) -> Result<String, Mistake> {
     let wrong = |problem| Mistake { line: None, field: String::new(), problem };
@@ -55,6 +59,21 @@ pub(super) fn check_directory(field: &str, path: &Path) -> Option<Mistake> {
             Some(mistake(field, Problem::NotADirectory { path: path.to_owned() }))
         }
         Ok(_) | Err(_) => None,
+    }
+}
+
+/// A file that this process writes, and that nobody else may: it is good that it is not there yet, when its directory is.
+pub(super) fn check_own(field: &str, path: &Path) -> Option<Mistake> {
+    if path.symlink_metadata().is_ok() {
+        return check_secret(field, path, OWN);
+    }
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    match fs::metadata(parent) {
+        Ok(found) if found.is_dir() => None,
+        Ok(_) => Some(mistake(field, Problem::NotADirectory { path: parent.to_owned() })),
+        Err(error) => {
+            Some(mistake(field, Problem::Unreadable { path: parent.to_owned(), kind: error.kind() }))
+        }
     }
 }
 

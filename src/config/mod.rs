@@ -50,6 +50,9 @@
 //! [redaction]
 //! policy = "standard"         # or "off": values are stored as they come, and the redacted view is the full one
 //!
+//! [audit]
+//! anchor = "/anchor/strongroom" # a file on another volume that keeps the logs' latest checkpoints; none by default
+//!
 //! [log]
 //! format = "text"             # or "json"
 //! level = "info"              # a level, or directives such as "info,strongroom::commit=debug"
@@ -125,11 +128,11 @@
 //! by the common name that is the whole subject of a certificate (`common_name = "backup"`), or by `issuer` and, where it is
 //! not for all of them, `subject`, or `namespace` for the service accounts of Kubernetes.
 
-mod choices;
 mod environment;
 mod files;
 mod identity;
 mod mistake;
+mod oversight;
 mod reader;
 mod root;
 mod units;
@@ -137,10 +140,10 @@ mod units;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-pub use choices::{Approvals, Redaction};
 pub use environment::Environment;
 pub use identity::{ClientCertificates, Clients, JwtIssuer};
 pub use mistake::{ConfigErrors, Mistake, Problem};
+pub use oversight::{Approvals, Audit, Redaction};
 pub use root::{Provider, Root, Transit, TransitAuth};
 pub use units::{ByteSize, parse_byte_size, parse_duration};
 
@@ -173,6 +176,8 @@ pub struct Config {
     pub approvals: Approvals,
     /// What is cut out of values.
     pub redaction: Redaction,
+    /// What is kept of the access logs outside of the store.
+    pub audit: Audit,
     /// What is logged, and how.
     pub log: Log,
 }
@@ -290,8 +295,9 @@ impl Config {
             store: read_store(&document, base),
             root: root::read(&document, base, environment),
             limits: read_limits(&document),
-            approvals: choices::read_approvals(&document),
-            redaction: choices::read_redaction(&document),
+            approvals: oversight::read_approvals(&document),
+            redaction: oversight::read_redaction(&document),
+            audit: oversight::read_audit(&document, base),
             log: read_log(&document),
         };
         document.finish(config)
@@ -311,6 +317,7 @@ impl Config {
         mistakes.extend(self.jwt.iter().filter_map(JwtIssuer::check_files));
         mistakes.extend(files::check_directory("store.path", &self.store.path));
         mistakes.extend(self.root.check_files());
+        mistakes.extend(self.audit.anchor.iter().filter_map(|path| files::check_own("audit.anchor", path)));
         mistakes
     }
 
@@ -343,6 +350,7 @@ impl Config {
             limits: Limits::default(),
             approvals: Approvals::default(),
             redaction: Redaction::default(),
+            audit: Audit::default(),
             log: Log::default(),
         }
     }
@@ -545,8 +553,9 @@ mod tests {
         read_store(&document, base);
         root::read(&document, base, &environment);
         read_limits(&document);
-        choices::read_approvals(&document);
-        choices::read_redaction(&document);
+        oversight::read_approvals(&document);
+        oversight::read_redaction(&document);
+        oversight::read_audit(&document, base);
         read_log(&document);
         document.known_fields().len()
     }
@@ -566,7 +575,10 @@ mod tests {
     #[test]
     fn the_documented_file_is_accepted_and_shows_every_default() {
         let text = documented();
-        let bare = text.replace("\nclient_c", "\n# client_c").replace("\"optional\"", "\"off\"");
+        let bare = text
+            .replace("\nclient_c", "\n# client_c")
+            .replace("\nanchor", "\n# anchor")
+            .replace("\"optional\"", "\"off\"");
         let config = parse(&bare).unwrap();
         assert_eq!(config, Config { root: config.root.clone(), ..parse(SMALLEST).unwrap() });
         assert_eq!(
@@ -576,14 +588,14 @@ mod tests {
     }
 
     #[test]
-    fn there_are_at_most_thirty_one_fields_and_nine_more_for_an_engine_and_all_are_documented() {
+    fn there_are_at_most_thirty_two_fields_and_nine_more_for_an_engine_and_all_are_documented() {
         let [whole, kms, transit, kubernetes, next, _jwt, _bindings] = examples().try_into().unwrap();
         let transit = documented_with(&transit);
         let (before, rest) = transit.split_once("auth = \"token\"").unwrap();
         let (_, after) = rest.split_once("token = \"bao.token\"").unwrap();
         let kubernetes = format!("{before}auth = \"kubernetes\"\n{kubernetes}\n#{after}");
         for (text, most) in
-            [(whole, 31), (documented_with(&kms), 31), (transit.clone(), 40), (kubernetes, 40)]
+            [(whole, 32), (documented_with(&kms), 32), (transit.clone(), 41), (kubernetes, 41)]
         {
             assert!(parse(&text).is_ok(), "{:?}", parse(&text));
             let shown = text.lines().filter(|line| !line.starts_with('#') && line.contains(" = ")).count();

@@ -276,6 +276,18 @@ impl Keyring {
         self.system.seal(self.store, root.roots.current(), row.revision()?.next(), self.entropy.as_ref())
     }
 
+    /// The server's own row as it is when its access log goes on in another epoch, one revision further. It counts when the
+    /// store is opened again.
+    ///
+    /// # Errors
+    /// As for [`reseal`](Self::reseal).
+    pub fn change_server_audit_epoch(&self, row: &Row, epoch: u32) -> Result<Row, KeyringError> {
+        let root = self.root();
+        let mut system = meta::open_system(self.store, &root.roots, &meta::system_key(), row)?;
+        system.description.audit_epoch = epoch;
+        system.seal(self.store, root.roots.current(), row.revision()?.next(), self.entropy.as_ref())
+    }
+
     async fn wrapped_for(
         &self,
         root: &RootKey,

@@ -407,6 +407,16 @@ impl Keyring {
         self.seal_tenant(&next)
     }
 
+    /// Lets the tenant's access log go on in another epoch: the row to store, one revision further.
+    ///
+    /// # Errors
+    /// [`KeyringError::Entropy`] when the source fails.
+    pub fn change_audit_epoch(&self, tenant: &Tenant, epoch: u32) -> Result<Row, KeyringError> {
+        let mut next = tenant.next();
+        next.description.audit_epoch = epoch;
+        self.seal_tenant(&next)
+    }
+
     /// Changes a tenant's state: the row to store, one revision further. The row of a destroyed tenant holds the keys of its
     /// access log, and no version of its key.
     ///

@@ -1,6 +1,7 @@
 //! The server's command line.
 //!
-//! Exit codes: 0 after a clean end, 1 when it could not start or end well, 2 for wrong usage, 70 when a commit failed and
+//! Exit codes: 0 after a clean end, 1 when it could not start or end well, 2 for wrong usage, 5 when the access logs are not
+//! what their anchor says or that cannot be told (`AUDIT_ROLLBACK`), 70 when a commit failed and
 //! only a restart helps, 78 for a wrong configuration.
 
 use std::io::Write as _;
@@ -19,7 +20,7 @@ use crate::env::SystemEntropy;
 use crate::env::process::{Hardening, harden};
 use crate::keyring::KeyFile;
 use crate::model::{Scope, TenantSet, TokenName};
-use crate::service::CreateToken;
+use crate::service::{Acceptance, CreateToken, LogAt};
 use crate::telemetry;
 
 /// Encrypted context store for MCP servers.
@@ -49,6 +50,12 @@ enum Mode {
         /// The configuration file
         #[arg(long, value_name = "FILE")]
         config: PathBuf,
+        /// Go on although this access log is not what the anchor says, as the refused start names it. For one start; it goes on record
+        #[arg(long, value_name = "LOG:SIZE")]
+        accept_rollback: Vec<LogAt>,
+        /// Begin a new anchor where there is none, as the refused start names the server's own log. For one start; it goes on record
+        #[arg(long, value_name = "LOG:SIZE")]
+        new_anchor: Option<LogAt>,
     },
     /// Say what is wrong with a configuration file, and do nothing else
     Check {
@@ -110,7 +117,9 @@ pub fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let outcome = match arguments.mode {
         Mode::Dev { dir, ports, log } => serve_dev(&dir, ports, log, &hardening),
-        Mode::Serve { config } => serve(&config, &hardening),
+        Mode::Serve { config, accept_rollback: rollbacks, new_anchor } => {
+            serve(&config, Acceptance { rollbacks, new_anchor }, &hardening)
+        }
         Mode::Check { config } => check(&config).map(|_| say("the configuration is good")),
         Mode::Init { config, token } => init(&config, &token),
         Mode::Keyring { file } => make_keyring(&file),
@@ -140,12 +149,12 @@ fn serve_dev(
     })
 }
 
-fn serve(path: &Path, hardening: &Hardening) -> Result<(), Failure> {
+fn serve(path: &Path, accepted: Acceptance, hardening: &Hardening) -> Result<(), Failure> {
     let config = check(path)?;
     start_telemetry(&config.log, hardening)?;
     runtime()?.block_on(async {
         let stop = stop_on_signals()?;
-        Server::open(config).await?.run(stop).await?;
+        Server::open_accepting(config, accepted).await?.run(stop).await?;
         Ok(())
     })
 }

@@ -9,7 +9,7 @@ use crate::commit::{Fault, StartError};
 use crate::dev::DevError;
 use crate::keyring::KeyringError;
 use crate::provider::TransitError;
-use crate::service::Error;
+use crate::service::{AnchorError, Error};
 use crate::store::EngineError;
 
 /// Why a server did not start, or did not end well.
@@ -55,6 +55,9 @@ pub enum ServerError {
     /// What must be there before the first call cannot be written.
     #[error("the store cannot be prepared: {0}")]
     Prepare(#[from] Error),
+    /// The access logs are not what their anchor says, or it cannot be told.
+    #[error(transparent)]
+    Anchor(#[from] AnchorError),
     /// The generated descriptors are damaged; a defect of the build.
     #[error("the descriptors of the protocol are damaged")]
     Descriptors,
@@ -67,9 +70,15 @@ pub enum ServerError {
 }
 
 impl ServerError {
-    /// The exit code of a process that ends so: 70 after a fault, 1 otherwise.
+    /// The exit code of a process that ends so: 5 when the access logs are not what their anchor says or it cannot be told, 70
+    /// after a fault, 1 otherwise.
     #[must_use]
     pub const fn exit_code(&self) -> u8 {
+        if let Self::Anchor(error) = self
+            && error.is_refusal()
+        {
+            return 5;
+        }
         if matches!(self, Self::Fault(_)) { 70 } else { 1 }
     }
 }

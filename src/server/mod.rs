@@ -6,6 +6,7 @@
 
 pub mod daemon;
 
+mod anchor;
 mod dev;
 mod error;
 mod identity;
@@ -29,7 +30,9 @@ use crate::keyring::Keyring;
 use crate::model::limits::APPROVAL_TTL;
 use crate::provider::RootHealth;
 use crate::redact::Redactor;
-use crate::service::{CreateToken, Jobs, Limits, Parts, RootAccess, Service, Sweeper};
+use crate::service::{
+    Acceptance, Anchoring, CreateToken, Jobs, Limits, Opened, Parts, RootAccess, Service, Sweeper,
+};
 use crate::store::{SledEngine, SledOptions, StorageEngine};
 
 pub use dev::DevServer;
@@ -37,6 +40,7 @@ pub use error::ServerError;
 pub use ports::Addresses;
 use readiness::Readiness;
 
+use anchor::{AnchorFile, anchor};
 use ports::Ports;
 use root::Root;
 
@@ -55,6 +59,7 @@ pub(crate) struct Core {
     service: Arc<Service>,
     entropy: Arc<dyn Entropy>,
     clock: Arc<dyn Clock>,
+    anchoring: Option<Arc<Anchoring>>,
 }
 
 /// A server whose store is open and whose ports are bound, and which serves nothing yet.
@@ -70,7 +75,15 @@ impl Server {
     /// # Errors
     /// [`ServerError`] says what is wrong; nothing serves then.
     pub async fn open(config: Config) -> Result<Self, ServerError> {
-        Self::open_at(config, Arc::new(SystemClock::new())).await
+        Self::open_accepting(config, Acceptance::default()).await
+    }
+
+    /// Opens everything that a server needs, although the access logs are not what their anchor says.
+    ///
+    /// # Errors
+    /// [`ServerError`] says what is wrong; nothing serves then.
+    pub async fn open_accepting(config: Config, accepted: Acceptance) -> Result<Self, ServerError> {
+        Self::assemble(config, Arc::new(SystemClock::new()), accepted).await
     }
 
     /// Opens everything that a server needs, for another time than the machine's.
@@ -78,8 +91,16 @@ impl Server {
     /// # Errors
     /// [`ServerError`] says what is wrong; nothing serves then.
     pub async fn open_at(config: Config, clock: Arc<dyn Clock>) -> Result<Self, ServerError> {
+        Self::assemble(config, clock, Acceptance::default()).await
+    }
+
+    async fn assemble(
+        config: Config,
+        clock: Arc<dyn Clock>,
+        accepted: Acceptance,
+    ) -> Result<Self, ServerError> {
         let ports = Ports::bind(&config).await?;
-        let (core, root) = Core::open(&config, clock).await?;
+        let (core, root) = Core::open(&config, clock, accepted).await?;
         Ok(Self { core, root, ports })
     }
 
@@ -109,6 +130,7 @@ impl Server {
         let sweeping = tokio::spawn(sweep(Arc::clone(&core.service), drain.clone()));
         let working = tokio::spawn(work(Arc::clone(&core.service), drain.clone()));
         let rolling = tokio::spawn(roll(Arc::clone(&core.service), drain.clone()));
+        let anchoring = tokio::spawn(anchor(core.anchoring.clone(), drain.clone()));
         let ready = tokio::spawn(Arc::clone(&readiness).follow(drain.clone()));
         let asking = tokio::spawn(root.watch(drain.clone()));
         tracing::info!("serving");
@@ -126,7 +148,7 @@ impl Server {
             log_drain(port.await.ok());
         }
         // They end by themselves when the drain begins; a panic in them is logged by the panic hook.
-        drop((watching.await, sweeping.await, working.await, rolling.await, asking.await));
+        drop((watching.await, sweeping.await, working.await, rolling.await, asking.await, anchoring.await));
         if let Some(fault) = fault {
             tracing::error!(%fault, "the committer failed; restart the server");
             return Err(ServerError::Fault(fault));
@@ -136,12 +158,27 @@ impl Server {
 }
 
 impl Core {
-    async fn open(config: &Config, clock: Arc<dyn Clock>) -> Result<(Self, Arc<Root>), ServerError> {
+    /// Opens the store, and compares its logs with their anchor before anything is written.
+    async fn open(
+        config: &Config,
+        clock: Arc<dyn Clock>,
+        mut accepted: Acceptance,
+    ) -> Result<(Self, Arc<Root>), ServerError> {
         let entropy: Arc<dyn Entropy> = Arc::new(SystemEntropy::new());
         let engine = open_engine(config)?;
-        let (keyring, provider) = root::open_keyring(config, &*engine, &entropy, &clock).await?;
-        let root = Root::new(Some(provider), &keyring, &config.root, (&entropy, &clock));
-        Ok((Self::assemble(config, engine, keyring, &root, (clock, entropy))?, root))
+        loop {
+            let (keyring, provider) = root::open_keyring(config, &*engine, &entropy, &clock).await?;
+            let root = Root::new(Some(provider), &keyring, &config.root, (&entropy, &clock));
+            let parts = (Arc::clone(&clock), Arc::clone(&entropy));
+            let mut core = Self::assemble(config, Arc::clone(&engine), keyring, &root, parts)?;
+            let Some(path) = &config.audit.anchor else { return Ok((core, root)) };
+            let place = Box::new(AnchorFile::new(path));
+            if let Opened::Ready(anchoring) = Anchoring::open(&core.service, place, &mut accepted).await? {
+                core.anchoring = Some(anchoring);
+                return Ok((core, root));
+            }
+            core.committer.shutdown().await;
+        }
     }
 
     /// Opens a store whose root provider is lost.
@@ -175,13 +212,17 @@ impl Core {
             root: Arc::clone(root) as Arc<dyn RootAccess>,
             approvals: config.approvals.required.then_some(APPROVAL_TTL),
         });
-        Ok(Self { engine, committer, keyring, service, entropy, clock })
+        Ok(Self { engine, committer, keyring, service, entropy, clock, anchoring: None })
     }
 
     async fn close(self) -> Result<(), ServerError> {
         let closing = async {
             let recorded = self.service.record_stop().await;
             self.committer.shutdown().await;
+            if let Some(anchoring) = &self.anchoring {
+                // What is wrong with it is logged there; the next start compares with what was anchored before.
+                anchoring.finish().await;
+            }
             let closed = self.engine.close().await;
             recorded.is_ok() && closed.is_ok()
         };
@@ -198,7 +239,7 @@ impl Core {
 /// [`ServerError`] says what is wrong. What was made until then stays, and is used by the next try.
 pub async fn initialise(config: &Config, first: &CreateToken, secret: &str) -> Result<(), ServerError> {
     root::prepare(config, Arc::new(SystemEntropy::new()))?;
-    let (core, _) = Core::open(config, Arc::new(SystemClock::new())).await?;
+    let (core, _) = Core::open(config, Arc::new(SystemClock::new()), Acceptance::default()).await?;
     core.service.ensure_token(first, secret).await?;
     core.close().await
 }

@@ -19,7 +19,7 @@ use super::readiness::Readiness;
 use crate::api::layers::{InFlight, Rpc, Step};
 use crate::commit::{Committer, LATENCY_BOUNDS_MS};
 use crate::keyring::Keyring;
-use crate::service::Service;
+use crate::service::{AnchorHealth, Anchoring, Service};
 use crate::store::StorageEngine;
 use crate::telemetry::metrics::Metrics;
 
@@ -127,6 +127,7 @@ pub(super) struct Probes {
     service: Arc<Service>,
     engine: Arc<dyn StorageEngine>,
     identities: Identities,
+    anchoring: Option<Arc<Anchoring>>,
 }
 
 impl Probes {
@@ -146,6 +147,7 @@ impl Probes {
             service: Arc::clone(&core.service),
             engine: Arc::clone(&core.engine),
             identities,
+            anchoring: core.anchoring.clone(),
         }
     }
 
@@ -169,6 +171,10 @@ impl Probes {
         metrics.commit_queue_operations.set(commits.depth);
         metrics.audit_failures.raise_to(commits.log_failures);
         metrics.commit_seconds.copy(&LATENCY_BOUNDS_MS, &commits.latency);
+        if let Some(anchor) = self.anchoring.as_ref().map(|anchoring| anchoring.health()) {
+            metrics.audit_anchor_age_seconds.set(anchor.age.as_secs());
+            metrics.audit_anchor_failures.raise_to(anchor.failures);
+        }
         let keys = self.keyring.stats().sessions;
         metrics.key_cache_hits.raise_to(keys.hits);
         metrics.key_cache_misses.raise_to(keys.misses);
@@ -188,6 +194,18 @@ impl Probes {
     }
 }
 
+impl Probes {
+    /// What a server that is ready should be looked after for.
+    fn remark(&self) -> String {
+        match self.anchoring.as_ref().map(|anchoring| anchoring.health()) {
+            Some(AnchorHealth { failing: true, age, .. }) => {
+                format!("the anchor of the access logs was last written {} s ago\n", age.as_secs())
+            }
+            Some(_) | None => String::new(),
+        }
+    }
+}
+
 impl Step for Probes {
     async fn run<S: Rpc>(&self, request: Request<Body>, mut next: S) -> Response<Body> {
         match (request.method(), request.uri().path()) {
@@ -196,7 +214,7 @@ impl Step for Probes {
                 return text(StatusCode::OK, FIGURES, self.metrics.render());
             }
             (&Method::GET, READY) if self.readiness.is_ready() => {
-                return text(StatusCode::OK, PLAIN, "ready\n".to_owned());
+                return text(StatusCode::OK, PLAIN, format!("ready\n{}", self.remark()));
             }
             (&Method::GET, READY) => {
                 return text(StatusCode::SERVICE_UNAVAILABLE, PLAIN, "not ready\n".to_owned());

@@ -176,7 +176,7 @@ impl Service {
     }
 
     /// A log's name in checkpoints: unlike [`LogName`], it names the store too, as each has a log of its own.
-    fn origin(&self, log: LogName) -> String {
+    pub(super) fn origin(&self, log: LogName) -> String {
         let (store, tenant) = (HEXLOWER.encode(&self.keyring.store_id().0), HEXLOWER.encode(&log.tenant.0));
         format!("strongroom/log/{store}/{tenant}/{}", log.epoch)
     }

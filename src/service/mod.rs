@@ -5,6 +5,7 @@
 //! as well. Rows are the truth: what is kept in memory is addressed by the exact bytes of the row that it came from.
 
 mod altered;
+mod anchor;
 mod answers;
 mod approval;
 mod approvals;
@@ -32,6 +33,7 @@ mod places;
 mod receipt;
 mod reclaim;
 mod reencrypt;
+mod rollback;
 mod root;
 mod session;
 mod status;
@@ -51,6 +53,7 @@ pub use crate::audit::{Filter, LogLine, Operation, OperationSet, Order, Outcome,
 pub use crate::commit::Receipt;
 pub use crate::keyring::{ProviderKind, Recipient, RootEpoch, RootRecipient};
 pub use crate::redact::{Action as RedactionAction, Reported};
+pub use anchor::{AnchorHealth, AnchorPlace, Anchoring, PlaceError};
 pub use approval::{ApprovalState, Asked, Sensitive};
 pub use approvals::ApprovalDescription;
 pub use audit::{AuditPage, AuditQuery, AuditTail};
@@ -64,6 +67,7 @@ pub use job::{JobDescription, JobKind, JobState};
 pub use jobs::{JobReport, Jobs};
 pub use key::{DestroyKek, KekDescription, KekUse, KekVerb};
 pub use reencrypt::Reencryption;
+pub use rollback::{Acceptance, AnchorError, LogAt, NotALogAt, Opened, Rollback};
 pub use root::{RootAccess, RootCondition, RootDescription, RootVerb, RootVerification};
 pub use session::{CreateSession, Lifetime, UpdateSession};
 pub use status::{Counts, JobCounts, Status};

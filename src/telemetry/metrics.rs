@@ -78,6 +78,11 @@ metrics! {
     /// Operations refused because the access log could not be written. Anything but zero needs a person.
     audit_failures: Counter = "strongroom_audit_failures_total", Counter::default();
 
+    /// How long ago the latest checkpoints of the access logs were last anchored outside of the store, in seconds; 0 without an anchor.
+    audit_anchor_age_seconds: Gauge = "strongroom_audit_anchor_age_seconds", Gauge::default();
+    /// Tries to write the anchor of the access logs that failed.
+    audit_anchor_failures: Counter = "strongroom_audit_anchor_failures_total", Counter::default();
+
     /// Stored bytes that did not open. Anything but zero needs a person.
     integrity_failures: Counter = "strongroom_integrity_failures_total", Counter::default();
     /// Requests that found the keys they needed already unwrapped.

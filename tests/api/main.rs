@@ -8,6 +8,7 @@ mod support;
 mod requests;
 mod site;
 
+mod anchor;
 mod approvals;
 mod audit;
 mod bad_input;

@@ -65,7 +65,13 @@ impl Installation {
 
     /// Starts the server and waits until it answers.
     pub fn serve(&mut self) {
+        self.serve_with(&[]);
+    }
+
+    /// The same with more arguments.
+    pub fn serve_with(&mut self, arguments: &[&str]) {
         let mut server = self.daemon(["serve", "--config", "strongroom.toml"]);
+        server.args(arguments);
         let log = fs::File::create(self.path("server.log")).unwrap();
         self.server = Some(server.stderr(log).stdout(Stdio::null()).spawn().unwrap());
         for _ in 0..600 {
@@ -84,6 +90,20 @@ impl Installation {
         let pid = rustix::process::Pid::from_child(&server);
         rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
         assert!(server.wait().unwrap().success());
+    }
+
+    /// Ends the server as a power cut would.
+    pub fn kill(&mut self) {
+        let mut server = self.server.take().unwrap();
+        server.kill().unwrap();
+        server.wait().unwrap();
+    }
+
+    /// Puts a copy of the store in the place of the store.
+    pub fn put_back(&self, copy: &Path) {
+        assert!(self.server.is_none(), "the server runs");
+        fs::remove_dir_all(self.path("data")).unwrap();
+        copy_all(copy, &self.path("data"));
     }
 
     /// Runs `strongroom` with these words, as they stand in a run-book.

@@ -11,6 +11,7 @@
     reason = "tests"
 )]
 
+mod anchor;
 mod approvals;
 mod bench;
 mod command;

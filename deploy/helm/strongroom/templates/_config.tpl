@@ -33,6 +33,11 @@ drain_timeout = "{{ int .drainTimeoutSeconds }}s"
 
 [approvals]
 required = {{ .approvalsRequired }}
+{{- if $.Values.anchor.existingClaim }}
+
+[audit]
+anchor = "/var/lib/strongroom-anchor/checkpoints"
+{{- end }}
 
 [redaction]
 policy = {{ .redactionPolicy | toJson }}

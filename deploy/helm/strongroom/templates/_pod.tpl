@@ -117,6 +117,10 @@ tolerations:
   readOnly: true
 - name: store
   mountPath: /var/lib/strongroom
+{{- if .Values.anchor.existingClaim }}
+- name: anchor
+  mountPath: /var/lib/strongroom-anchor
+{{- end }}
 {{- if .Values.tls.clientCa.secretName }}
 - name: client-ca
   mountPath: /etc/strongroom/client-ca
@@ -164,6 +168,11 @@ tolerations:
 - name: store
   persistentVolumeClaim:
     claimName: {{ include "strongroom.claim" . }}
+{{- with .Values.anchor.existingClaim }}
+- name: anchor
+  persistentVolumeClaim:
+    claimName: {{ . }}
+{{- end }}
 {{- with .Values.tls.clientCa }}
 {{- if .secretName }}
 - name: client-ca

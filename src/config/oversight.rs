@@ -1,4 +1,7 @@
-//! What an installation chooses to be strict about.
+//! What operators are held to: a second person, values of which the sensitive part is kept apart, and a record that does not go
+//! back.
+
+use std::path::{Path, PathBuf};
 
 use super::reader::Document;
 
@@ -23,6 +26,13 @@ impl Default for Redaction {
     }
 }
 
+/// What is kept of the access logs outside of the store.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Audit {
+    /// The file with the latest checkpoint of each log. It belongs on another volume than the store, and is of no use on the same.
+    pub anchor: Option<PathBuf>,
+}
+
 pub(super) fn read_approvals(document: &Document<'_>) -> Approvals {
     Approvals { required: document.section("approvals").boolean("required", Approvals::default().required) }
 }
@@ -32,4 +42,8 @@ pub(super) fn read_redaction(document: &Document<'_>) -> Redaction {
     Redaction {
         enabled: document.section("redaction").one_of("policy", &policies, Redaction::default().enabled),
     }
+}
+
+pub(super) fn read_audit(document: &Document<'_>, base: &Path) -> Audit {
+    Audit { anchor: document.section("audit").path("anchor", base) }
 }
