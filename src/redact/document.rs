@@ -17,6 +17,8 @@ const SHORTEST: usize = 6;
 /// The shortest text that may be base64 of something, and the longest run that percent-encoding is undone in.
 const BASE64: usize = 24;
 const PERCENT: usize = 2048;
+/// How much of each of two texts is looked at where they meet.
+const SEAM: usize = 256;
 /// Bytes that recognisers may look at for each byte of the value, and in any case.
 const WORK_PER_BYTE: u64 = 64;
 const WORK: u64 = 1 << 20;
@@ -66,6 +68,27 @@ pub(super) fn examine(scanner: &Scanner, value: &[u8]) -> Result<Vec<Found>, Ref
     }
     let budget = WORK + WORK_PER_BYTE.saturating_mul(u64::try_from(value.len()).unwrap_or(u64::MAX));
     if walk.work > budget { Err(Refusal::Budget) } else { Ok(walk.found) }
+}
+
+/// Finds what begins in one text and ends in the next, of texts that follow each other: for each of the two, its part.
+///
+/// Looked at are the ends that meet, [`SEAM`] bytes of each, and neither of two that are JSON.
+pub(super) fn across(scanner: &Scanner, one: &[u8], two: &[u8]) -> (Vec<Found>, Vec<Found>) {
+    if json::looks_like_json(one) || json::looks_like_json(two) {
+        return (Vec::new(), Vec::new());
+    }
+    let start = one.len().saturating_sub(SEAM);
+    let seam = one.len() - start;
+    let joined = [cut(one, start..one.len()), cut(two, 0..SEAM)].concat();
+    let (mut hits, mut work) = (Vec::new(), 0);
+    scanner.scan(&joined, Hints::default(), &mut hits, &mut work);
+    let part = |rule, span| Found { rule, span, quotes: Quotes::None };
+    let across = hits.iter().filter(|hit| hit.span.start < seam && seam < hit.span.end);
+    across
+        .map(|hit| {
+            (part(hit.rule, start + hit.span.start..one.len()), part(hit.rule, 0..hit.span.end - seam))
+        })
+        .unzip()
 }
 
 /// Where a text stands in the value.

@@ -87,7 +87,23 @@ impl Redactor {
     /// # Errors
     /// [`Refusal`] when the value cannot be read safely, or within bounds, or a rule that is set to refuse found something.
     pub fn redact<'v>(&self, value: &'v [u8], pseudonym: Pseudonym<'_>) -> Result<Redacted<'v>, Refusal> {
-        let found = document::examine(&self.scanner, value)?;
+        self.redact_between((&[], &[]), value, pseudonym)
+    }
+
+    /// The same of a value that stands between two others, as events of a stream do: what begins in one text and ends in the next is
+    /// found in both. What is JSON stands alone.
+    ///
+    /// # Errors
+    /// As for [`redact`](Self::redact).
+    pub fn redact_between<'v>(
+        &self,
+        (before, after): (&[u8], &[u8]),
+        value: &'v [u8],
+        pseudonym: Pseudonym<'_>,
+    ) -> Result<Redacted<'v>, Refusal> {
+        let mut found = document::examine(&self.scanner, value)?;
+        found.extend(document::across(&self.scanner, before, value).1);
+        found.extend(document::across(&self.scanner, value, after).0);
         let refusing = |found: &document::Found| {
             let place = usize::from(found.rule);
             let action = self.actions.get(place).copied().flatten();
@@ -105,6 +121,22 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn a_secret_that_is_spread_over_two_texts_is_found_in_both() {
+        let redactor = Redactor::standard();
+        let (one, two): (&[u8], &[u8]) =
+            (b"data: the password is hunter, api_key=a81bc3", b"d94f20e5 and more");
+        let body = |between, value| {
+            let redacted = redactor.redact_between(between, value, &|_| String::new()).unwrap();
+            assert_eq!(redacted.overlay.splice(&redacted.body).unwrap(), value);
+            String::from_utf8(redacted.body.into_owned()).unwrap()
+        };
+        assert_eq!(body((&[], two), one), "data: the password is hunter, api_key=⟦secret:1⟧");
+        assert_eq!(body((one, &[]), two), "⟦secret:1⟧ and more");
+        assert_eq!(body((&[], &[]), two), "d94f20e5 and more");
+        assert_eq!(body((b"{\"a\":1}", b"{}"), two), "d94f20e5 and more");
+    }
 
     /// Pieces of text that rules are about, and others.
     fn piece() -> impl Strategy<Value = String> {

@@ -111,9 +111,11 @@ impl Service {
 
     /// Takes the bytes of events apart.
     async fn part_events(&self, tenant: &Arc<Tenant>, events: &[NewEvent]) -> Result<Vec<Parted>, Error> {
-        let mut parted = Vec::with_capacity(events.len());
-        for event in events {
-            parted.push(self.part(tenant, &event.value).await?);
+        let (mut parted, none) = (Vec::with_capacity(events.len()), Bytes::new());
+        let values = || events.iter().map(|event| &event.value);
+        let after = values().skip(1).chain([&none]);
+        for ((before, value), after) in [&none].into_iter().chain(values()).zip(values()).zip(after) {
+            parted.push(self.part_between(tenant, (before, value, after)).await?);
         }
         Ok(parted)
     }

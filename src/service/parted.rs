@@ -48,13 +48,18 @@ pub(super) const ENTRY: Kinds = Kinds { body: Kind::Entry, overlay: Kind::EntryO
 pub(super) const EVENT: Kinds = Kinds { body: Kind::Event, overlay: Kind::EventOverlay };
 
 impl Parted {
-    fn new(redactor: &Redactor, tenant: &Tenant, value: &Bytes) -> Result<Self, Error> {
+    fn new(
+        redactor: &Redactor,
+        tenant: &Tenant,
+        (before, value, after): (&[u8], &Bytes, &[u8]),
+    ) -> Result<Self, Error> {
         let pseudonym = |piece: &[u8]| {
             let blinded = tenant.index().blind(PSEUDONYM, &[piece]);
             let name = data_encoding::BASE32_NOPAD.encode(blinded.get(..PSEUDONYM_BYTES).unwrap_or_default());
             format!("p1:{}", name.to_ascii_lowercase())
         };
-        let redacted = redactor.redact(value, &pseudonym).map_err(Error::RedactionRejected)?;
+        let redacted = redactor.redact_between((before, after), value, &pseudonym);
+        let redacted = redacted.map_err(Error::RedactionRejected)?;
         let body = match redacted.body {
             Cow::Borrowed(_) => value.clone(),
             Cow::Owned(body) => Bytes::from(body),
@@ -63,8 +68,8 @@ impl Parted {
     }
 
     /// The same, and nothing of the value stays on the stack.
-    fn made(redactor: &Redactor, tenant: &Tenant, value: &Bytes) -> Result<Self, Error> {
-        let parted = Self::new(redactor, tenant, value);
+    fn made(redactor: &Redactor, tenant: &Tenant, between: (&[u8], &Bytes, &[u8])) -> Result<Self, Error> {
+        let parted = Self::new(redactor, tenant, between);
         wipe_stack();
         parted
     }
@@ -98,12 +103,24 @@ impl Service {
     ///
     /// [`Error::RedactionRejected`] when that is not possible, or the policy does not take the value.
     pub(super) async fn part(&self, tenant: &Arc<Tenant>, value: &Bytes) -> Result<Parted, Error> {
+        let none = Bytes::new();
+        self.part_between(tenant, (&none, value, &none)).await
+    }
+
+    /// The same of a value that stands between two others.
+    pub(super) async fn part_between(
+        &self,
+        tenant: &Arc<Tenant>,
+        (before, value, after): (&Bytes, &Bytes, &Bytes),
+    ) -> Result<Parted, Error> {
         let Some(redactor) = &self.redactor else { return Ok(Parted::whole(value)) };
         if value.len() < LARGE {
-            return Parted::made(redactor, tenant, value);
+            return Parted::made(redactor, tenant, (before, value, after));
         }
-        let (redactor, tenant, value) = (Arc::clone(redactor), Arc::clone(tenant), value.clone());
-        let parting = tokio::task::spawn_blocking(move || Parted::made(&redactor, &tenant, &value));
+        let (redactor, tenant) = (Arc::clone(redactor), Arc::clone(tenant));
+        let (before, value, after) = (before.clone(), value.clone(), after.clone());
+        let parting =
+            tokio::task::spawn_blocking(move || Parted::made(&redactor, &tenant, (&before, &value, &after)));
         parting.await.map_err(|_| Error::Internal)?
     }
 

@@ -102,6 +102,17 @@ async fn events_and_batches_are_taken_apart_as_well() {
 }
 
 #[tokio::test]
+async fn a_secret_that_is_spread_over_events_of_one_append_is_cut_out_of_all() {
+    let site = Site::outside().await;
+    let session = site.session().await;
+    let parts = ["data: api_key=a81b", "c3d94f20e5", " and more"];
+    answered(site.app().append_events(append(&session, "stream", &parts)).await);
+    let shown = replayed(&site, &session, View::Redacted).await;
+    assert_eq!(shown, ["data: api_key=⟦secret:1⟧", "⟦secret:1⟧", " and more"]);
+    assert_eq!(replayed(&site, &session, View::Full).await, parts);
+}
+
+#[tokio::test]
 async fn what_was_cut_out_goes_with_its_key_and_nothing_more_is_kept() {
     let site = Site::inside().await;
     let session = site.session().await;
