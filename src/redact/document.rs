@@ -167,7 +167,10 @@ impl Walk<'_> {
             let origin = origin.within(span.start);
             match token {
                 Token::Key => {
-                    self.string(content, &origin, level, Under::default())?;
+                    // Most keys are a name, and a name alone is nothing that a rule is about.
+                    if !is_name(content) {
+                        self.string(content, &origin, level, Under::default())?;
+                    }
                     above.push(below(under, content, steps, text));
                 }
                 Token::Text | Token::Number if answers.iter().any(|answer| answer.contains(&span.start)) => {
@@ -263,7 +266,7 @@ impl Walk<'_> {
     }
 
     fn scan(&mut self, text: &[u8], origin: &Origin<'_>, hints: Hints) {
-        if text.len() < SHORTEST {
+        if text.len() < SHORTEST || is_name(text) {
             return;
         }
         self.hits.clear();
@@ -325,6 +328,11 @@ impl Walk<'_> {
             self.found.push(Found { rule, span: origin.span(&(0..content.len())), quotes });
         }
     }
+}
+
+/// Whether a text has letters and underscores alone, and not too many.
+fn is_name(text: &[u8]) -> bool {
+    text.len() <= 64 && text.iter().all(|byte| byte.is_ascii_alphabetic() || *byte == b'_')
 }
 
 fn quotes(token: Token, level: u32) -> Quotes {

@@ -212,6 +212,7 @@ fn is_secret(value: &[u8], secrecy: Secrecy, quoted: bool, link: Link, alone: bo
     let spaced = value.iter().any(u8::is_ascii_whitespace);
     match secrecy {
         Secrecy::Token => !spaced && is_generated(value),
+        Secrecy::Password if value.starts_with(b"/") => is_generated(value) && !is_path(value),
         Secrecy::Password if quoted && link == Link::Prose => !spaced,
         Secrecy::Password if quoted => {
             value.iter().filter(|byte| **byte == b' ').count() < 3 && (!spaced || has_digit(value))
@@ -221,6 +222,12 @@ fn is_secret(value: &[u8], secrecy: Secrecy, quoted: bool, link: Link, alone: bo
             is_generated(value) || is_mixed(value) || (alone && value.len() >= 4) || link == Link::Option
         }
     }
+}
+
+/// Names between slashes.
+fn is_path(value: &[u8]) -> bool {
+    let mut parts = value.split(|byte| *byte == b'/').filter(|part| !part.is_empty());
+    parts.all(|part| is_identifier(part) || part.len() < 5)
 }
 
 fn has_digit(value: &[u8]) -> bool {
@@ -458,6 +465,7 @@ mod tests {
             "password = get_password()",
             "\"password\": \"\"",
             "api_key=YOUR_API_KEY",
+            "\"strong-password\":\"/en/auth/2.0/strong-words\"",
             "password: ********",
             "the token is expired",
             "let token = next_token;",

@@ -245,8 +245,11 @@ fn ipv4(text: &[u8], groups: &[Group], sink: &mut Sink<'_>) -> usize {
         *slot = value;
     }
     let whole = span(groups, 4);
-    let version = matches!(before(text, whole.start), b'v' | b'V' | b'.' | b'-')
-        || sink.hinted(Hint::Version, whole.start);
+    if before(text, whole.start) == b'.' {
+        return 0;
+    }
+    let version =
+        matches!(before(text, whole.start), b'v' | b'V' | b'-') || sink.hinted(Hint::Version, whole.start);
     let nobody = matches!(octets, [0 | 127 | 255, ..] | [.., 0] | [8, 8, 8, 8] | [1, 1, 1, 1]);
     if !version && !nobody && stands_alone(text, &whole) {
         sink.found(Pattern::Ipv4, whole);

@@ -95,7 +95,13 @@ pub(super) const RULES: &[Rule] = &[
         Pattern::Phone,
         50,
         "Telephone numbers: with a country's code, as North America groups them, or near a word for them.",
-        &["call ‹+44 20 7946 0958›", "‹(415) 555-2671›", "phone: ‹5552671›", "‹212-555-0199 x12›"],
+        &[
+            "call ‹+44 20 7946 0958›",
+            "‹(415) 555-2671›",
+            "phone: ‹5552671›",
+            "call me on ‹01.84.17.61.18›",
+            "‹212-555-0199 x12›",
+        ],
         &["2024-01-15", "version 10.2.3.4", "in 2019 and 2020", "id 5552671"],
     ),
     personal(
