@@ -5,15 +5,20 @@ use prost::Message;
 use prost_types::{Duration as ProtoDuration, Timestamp as ProtoTimestamp};
 use uuid::Uuid;
 
-use crate::model::limits::{AUDIT_FILTER_OPERATIONS, BATCH_ENTRIES, FOLLOW_MAX, ROOT_KEY_ID_BYTES};
+use crate::model::limits::{
+    AUDIT_FILTER_OPERATIONS, AUDIT_FILTER_PSEUDONYMS, AUDIT_PRINCIPAL_BYTES, BATCH_ENTRIES, FOLLOW_MAX,
+    ROOT_KEY_ID_BYTES,
+};
 use crate::model::{
-    ContentType, Duration, EntryKey, Expect, KekVersion, Labels, MutationExpiry, Owner, RequestId, Revision,
-    Scope, Scopes, SessionId, StreamName, TenantId, TenantName, TenantSet, Timestamp, TokenName, View,
+    ContentType, Duration, EntryKey, Expect, KekVersion, Labels, MutationExpiry, NameError, Owner, RequestId,
+    Revision, Scope, Scopes, SessionId, StreamName, TenantId, TenantName, TenantSet, Timestamp, TokenName,
+    View,
 };
 use crate::proto::v1;
 use crate::service::{
     DeleteEntry, DestroyKek, DestroyTenant, Error, ExportKek, Filter, ImportKek, JobKind, OperationSet,
-    Order, Outcome, OutcomeSet, PageRequest, Problem, PutEntry, Repeat, SessionName, WriteEntry,
+    Order, Outcome, OutcomeSet, PageRequest, Problem, Pseudonym, PutEntry, Repeat, SessionName, Subject,
+    WriteEntry,
 };
 
 type Parsed<T> = Result<T, Error>;
@@ -321,7 +326,52 @@ pub(super) fn filter(filter: Option<v1::AuditFilter>) -> Parsed<Filter> {
         end: filter.end_time.map(|end| time("filter.end_time", end)).transpose()?,
         operations: operations(&filter.operations)?,
         outcomes: outcomes(&filter.outcomes)?,
+        about: Vec::new(),
     })
+}
+
+/// Whom and what a filter is about.
+pub(super) fn subjects(filter: Option<&v1::AuditFilter>) -> Parsed<Vec<Subject>> {
+    let Some(filter) = filter else { return Ok(Vec::new()) };
+    let mut subjects = Vec::new();
+    if !filter.principal.is_empty() {
+        subjects.push(Subject::Principal(principal(&filter.principal)?));
+    }
+    subjects.extend(owner("filter.owner", filter.owner.clone())?.map(Subject::Owner));
+    let mut named = |field, text: &str, subject: fn(&str) -> Result<Subject, NameError>| {
+        let found = (!text.is_empty()).then(|| subject(text)).transpose();
+        found.map(|found| subjects.extend(found)).map_err(|problem| Error::invalid(field, problem))
+    };
+    named("filter.session_id", &filter.session_id, |text| SessionId::new(text).map(Subject::Session))?;
+    named("filter.entry_key", &filter.entry_key, |text| EntryKey::new(text).map(Subject::Entry))?;
+    named("filter.stream", &filter.stream, |text| StreamName::new(text).map(Subject::Stream))?;
+    named("filter.token", &filter.token, |text| TokenName::new(text).map(Subject::Token))?;
+    if !filter.address.is_empty() {
+        let form = "an IPv4 or IPv6 address";
+        let address = filter.address.parse();
+        let address = address.map_err(|_| Error::invalid("filter.address", Problem::Form { form }))?;
+        subjects.push(Subject::Address(address));
+    }
+    subjects.extend(pseudonyms(&filter.pseudonyms)?);
+    Ok(subjects)
+}
+
+fn principal(id: &str) -> Parsed<String> {
+    if id.len() > AUDIT_PRINCIPAL_BYTES {
+        return Err(Error::invalid("filter.principal", Problem::TooLarge { max: AUDIT_PRINCIPAL_BYTES }));
+    }
+    Ok(id.to_owned())
+}
+
+fn pseudonyms(texts: &[String]) -> Parsed<Vec<Subject>> {
+    if texts.len() > AUDIT_FILTER_PSEUDONYMS {
+        let problem = Problem::Count { min: 0, max: AUDIT_FILTER_PSEUDONYMS };
+        return Err(Error::invalid("filter.pseudonyms", problem));
+    }
+    let form = "p, a number, ':' and 26 characters of base32, as it stands in the log";
+    let read = |text: &String| Pseudonym::parse(text.as_bytes()).map(Subject::Pseudonym);
+    let read = texts.iter().map(read).collect::<Option<_>>();
+    read.ok_or_else(|| Error::invalid("filter.pseudonyms", Problem::Form { form }))
 }
 
 fn operations(patterns: &[String]) -> Parsed<OperationSet> {

@@ -5,7 +5,8 @@
 //! ```
 //!
 //! This is the form of a C2SP tlog-tiles entry bundle, so that bundles are made by joining blocks. The row stands under
-//! the number of its first line and has revision 1: a block is written once.
+//! the number of its first line. A block of a commit has revision 1; one that was joined from several has a higher one (see
+//! [`fold`](super::fold)).
 
 use super::LogError;
 use super::keys::LogKeys;
@@ -44,10 +45,21 @@ impl BlockWriter {
         first: u64,
         entropy: &dyn Entropy,
     ) -> Result<(Key, Row), SealError> {
-        let key = keys::log_block(log.tenant.id, log.epoch, first);
-        let row = seal_row(log, Kind::LogBlock, &key, Revision::FIRST, &self.0, entropy)?;
-        Ok((key, row))
+        seal_block(log, first, Revision::FIRST, &self.0, entropy)
     }
+}
+
+/// The row of a block with these `lines`, of which the first has the number `first`.
+pub(super) fn seal_block(
+    log: &LogKeys,
+    first: u64,
+    revision: Revision,
+    lines: &[u8],
+    entropy: &dyn Entropy,
+) -> Result<(Key, Row), SealError> {
+    let key = keys::log_block(log.tenant.id, log.epoch, first);
+    let row = seal_row(log, Kind::LogBlock, &key, revision, lines, entropy)?;
+    Ok((key, row))
 }
 
 /// A block that was read back.
@@ -76,14 +88,28 @@ impl Block {
         self.first.saturating_add(self.ends.len() as u64)
     }
 
+    /// The lines with numbers from `from` to before `end`, in the form of a block; `None` when they are not all here.
+    pub(super) fn framed(&self, from: u64, end: u64) -> Option<&[u8]> {
+        let end = *self.ends.get(self.at(end.checked_sub(1)?)?)?;
+        self.lines.as_bytes().get(self.start(self.at(from)?)?..end)
+    }
+
     /// The line of that number, if it is in this block.
     pub(super) fn line(&self, sequence: u64) -> Option<&[u8]> {
-        let at = usize::try_from(sequence.checked_sub(self.first)?).ok()?;
-        let start = match at.checked_sub(1) {
-            Some(before) => *self.ends.get(before)?,
-            None => 0,
-        };
-        self.lines.as_bytes().get(start + LENGTH_BYTES..*self.ends.get(at)?)
+        let at = self.at(sequence)?;
+        self.lines.as_bytes().get(self.start(at)? + LENGTH_BYTES..*self.ends.get(at)?)
+    }
+
+    fn at(&self, sequence: u64) -> Option<usize> {
+        usize::try_from(sequence.checked_sub(self.first)?).ok()
+    }
+
+    /// Where the line at that place begins.
+    fn start(&self, at: usize) -> Option<usize> {
+        match at.checked_sub(1) {
+            Some(before) => self.ends.get(before).copied(),
+            None => Some(0),
+        }
     }
 }
 

@@ -116,13 +116,23 @@ impl<'a> Blocks<'a> {
             Order::NewestFirst => block.end().checked_sub(1) == Some(self.next),
         };
         if !adjacent {
-            return Err(missing);
+            return self.find_again(missing).await;
         }
         match self.order {
             Order::OldestFirst => self.range.after = Some(key),
             Order::NewestFirst => self.range.before = Some(key),
         }
         self.block = Some(block);
+        Ok(true)
+    }
+
+    /// Looks for the block with the next line anew: blocks may have been folded since the last look.
+    async fn find_again(&mut self, missing: LogError) -> Result<bool, LogError> {
+        let again = Box::pin(Blocks::from(self.engine, self.log, self.next, self.order)).await?;
+        if again.block.as_ref().is_none_or(|block| block.line(self.next).is_none()) {
+            return Err(missing);
+        }
+        *self = again;
         Ok(true)
     }
 }

@@ -82,12 +82,35 @@ impl Pseudonym {
         self.version
     }
 
+    /// Reads what [`Display`](fmt::Display) writes; `None` when it is anything else.
+    #[must_use]
+    pub fn parse(text: &[u8]) -> Option<Self> {
+        let text = text.strip_prefix(b"p")?;
+        let colon = text.iter().take(VERSION_DIGITS + 1).position(|byte| *byte == b':')?;
+        let (version, value) = text.split_at_checked(colon)?;
+        let value = value.get(1..).filter(|value| value.len() == VALUE_CHARACTERS)?;
+        let version: u32 = std::str::from_utf8(version).ok()?.parse().ok()?;
+        let pseudonym = Self { version, value: base32().decode(value).ok()?.try_into().ok()? };
+        // Digits with zeros or signs before them are not what is written.
+        (pseudonym.to_string().as_bytes().get(1..) == Some(text)).then_some(pseudonym)
+    }
+
+    /// The pseudonyms in a canonical line: no other text in it has their form.
+    pub fn all_in(line: &[u8]) -> impl Iterator<Item = Self> {
+        line.split(|byte| *byte == b'"').filter_map(Self::parse)
+    }
+
     /// Its bytes.
     #[must_use]
     pub fn value(&self) -> &[u8; 16] {
         &self.value
     }
 }
+
+/// Digits of the highest version.
+const VERSION_DIGITS: usize = 10;
+/// Characters of base32 for 16 bytes.
+const VALUE_CHARACTERS: usize = 26;
 
 /// RFC 4648 base32 in lower case, without padding.
 pub(super) fn base32() -> &'static Encoding {
@@ -108,5 +131,30 @@ impl fmt::Display for Pseudonym {
 impl fmt::Debug for Pseudonym {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::audit::testing::keys;
+
+    #[test]
+    fn a_pseudonym_reads_back_and_nothing_else_does() {
+        let keys = LogKeys { pseudonym_version: u32::MAX, ..keys(TenantId([1; 16])) };
+        let pseudonym = keys.pseudonym("owner", &[b"alice"]);
+        let text = pseudonym.to_string();
+        assert_eq!(Pseudonym::parse(text.as_bytes()), Some(pseudonym));
+        let line = format!(r#"{{"v":1,"act":{{"k":"token","p":"{text}"}},"sid":"p:","x":"p1:"}}"#);
+        assert_eq!(Pseudonym::all_in(line.as_bytes()).collect::<Vec<_>>(), [pseudonym]);
+        let value = &text[text.len() - 26..];
+        for wrong in ["", "p", "p1", "p1:", value, &format!("p01:{value}"), &format!("p+1:{value}")] {
+            assert_eq!(Pseudonym::parse(wrong.as_bytes()), None, "{wrong}");
+        }
+        for wrong in
+            [format!("p99999999999:{value}"), format!("p1:{value}a"), format!("p1:{}", value.to_uppercase())]
+        {
+            assert_eq!(Pseudonym::parse(wrong.as_bytes()), None, "{wrong}");
+        }
     }
 }

@@ -140,6 +140,12 @@ impl Extension {
         self.keys.name()
     }
 
+    /// The keys of the log, in the epoch that is written.
+    #[must_use]
+    pub fn keys(&self) -> &Arc<LogKeys> {
+        &self.keys
+    }
+
     /// Adds a line and returns its sequence number.
     pub fn push(&mut self, tail: &LineTail) -> u64 {
         let sequence = self.log.size();

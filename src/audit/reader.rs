@@ -1,13 +1,12 @@
-//! Reading a log back: searching it, following it, and checking it against its head.
+//! Reading a log back, and checking it against its head. How it is searched is in [`search`](super::search).
 
 use std::sync::Arc;
 
 use super::blocks::Blocks;
 use super::line::LineView;
 use super::log::Log;
-use super::{LogError, LogKeys, OperationSet, OutcomeSet};
+use super::{LogError, LogKeys, OperationSet, OutcomeSet, Pseudonym};
 use crate::model::Timestamp;
-use crate::model::limits::PAGE_SCAN_ROWS;
 use crate::store::{Row, StorageEngine, keys};
 use crate::tlog::{Frontier, leaf_hash};
 
@@ -21,7 +20,7 @@ pub enum Order {
 }
 
 /// Which events are wanted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Filter {
     /// Only events at or after this time.
     pub start: Option<Timestamp>,
@@ -31,22 +30,30 @@ pub struct Filter {
     pub operations: OperationSet,
     /// Only these outcomes.
     pub outcomes: OutcomeSet,
+    /// Only events in which all of these pseudonyms of the log occur.
+    pub about: Vec<Pseudonym>,
 }
 
 impl Filter {
     /// Every event.
-    pub const ALL: Self =
-        Self { start: None, end: None, operations: OperationSet::ALL, outcomes: OutcomeSet::ALL };
+    pub const ALL: Self = Self {
+        start: None,
+        end: None,
+        operations: OperationSet::ALL,
+        outcomes: OutcomeSet::ALL,
+        about: Vec::new(),
+    };
 
-    fn wants(&self, view: &LineView) -> bool {
+    pub(super) fn wants(&self, view: &LineView, line: &[u8]) -> bool {
         self.start.is_none_or(|start| view.time >= start)
             && self.end.is_none_or(|end| view.time < end)
             && self.operations.contains(view.operation)
             && self.outcomes.contains(view.outcome)
+            && self.about.iter().all(|wanted| Pseudonym::all_in(line).any(|found| found == *wanted))
     }
 
     /// Whether no line that follows one of this time can be wanted: times of a log never go back.
-    fn is_past(&self, order: Order, time: Timestamp) -> bool {
+    pub(super) fn is_past(&self, order: Order, time: Timestamp) -> bool {
         match order {
             Order::OldestFirst => self.end.is_some_and(|end| time >= end),
             Order::NewestFirst => self.start.is_some_and(|start| time < start),
@@ -113,88 +120,6 @@ impl LogReader {
         Ok(self.head(log).await?.size())
     }
 
-    /// At most `limit` events from `from` on (`None`: from the end that `order` begins with) that `filter` lets through.
-    /// Looks at no more than [`PAGE_SCAN_ROWS`] events, so a page may hold fewer than `limit` and still not be the last.
-    ///
-    /// # Errors
-    /// [`LogError`].
-    pub async fn search(
-        &self,
-        log: &LogKeys,
-        from: Option<u64>,
-        order: Order,
-        filter: &Filter,
-        limit: usize,
-    ) -> Result<LogPage, LogError> {
-        let from = match from {
-            Some(from) => Some(from),
-            None => self.beginning(log, order, filter).await?,
-        };
-        match from {
-            Some(from) => self.page(log, from, order, filter, limit).await,
-            None => Ok(LogPage { lines: Vec::new(), next: 0, exhausted: true }),
-        }
-    }
-
-    async fn page(
-        &self,
-        log: &LogKeys,
-        from: u64,
-        order: Order,
-        filter: &Filter,
-        limit: usize,
-    ) -> Result<LogPage, LogError> {
-        let mut blocks = Blocks::from(&*self.engine, log, from, order).await?;
-        let mut page = LogPage { lines: Vec::new(), next: blocks.position(), exhausted: false };
-        for _ in 0..PAGE_SCAN_ROWS {
-            page.exhausted = blocks.has_passed_first();
-            if page.exhausted || page.lines.len() >= limit {
-                return Ok(page);
-            }
-            let Some((sequence, line)) = blocks.next().await? else {
-                return Ok(LogPage { exhausted: true, ..page });
-            };
-            let view = view_of(line, sequence)?;
-            if filter.is_past(order, view.time) {
-                return Ok(LogPage { exhausted: true, ..page });
-            }
-            if filter.wants(&view) {
-                page.lines.push(LogLine { sequence, line: text_of(line, sequence)? });
-            }
-            page.next = blocks.position();
-        }
-        page.exhausted = blocks.has_passed_first();
-        Ok(page)
-    }
-
-    /// The event that a search in `order` begins with; `None` when there is none.
-    async fn beginning(&self, log: &LogKeys, order: Order, filter: &Filter) -> Result<Option<u64>, LogError> {
-        match (order, filter.start, filter.end) {
-            (Order::OldestFirst, None, _) => Ok(Some(0)),
-            (Order::OldestFirst, Some(start), _) => self.first_at(log, start).await.map(Some),
-            (Order::NewestFirst, _, None) => Ok(self.size(log).await?.checked_sub(1)),
-            (Order::NewestFirst, _, Some(end)) => Ok(self.first_at(log, end).await?.checked_sub(1)),
-        }
-    }
-
-    /// The number of the first event at or after `time`, or of the event that is to come: a binary search over blocks.
-    async fn first_at(&self, log: &LogKeys, time: Timestamp) -> Result<u64, LogError> {
-        let (mut low, mut high) = (0, self.size(log).await?);
-        while low < high {
-            let middle = low + (high - low) / 2;
-            let mut blocks = Blocks::from(&*self.engine, log, middle, Order::OldestFirst).await?;
-            let Some((sequence, line)) = blocks.next().await? else {
-                return Err(LogError::Damaged { sequence: middle });
-            };
-            if view_of(line, sequence)?.time < time {
-                low = middle + 1;
-            } else {
-                high = middle;
-            }
-        }
-        Ok(low)
-    }
-
     /// Recomputes the tree from all lines of the epoch and compares it with the head, numbers and times too.
     ///
     /// Events that are added meanwhile do no harm and are not looked at.
@@ -243,11 +168,11 @@ impl std::fmt::Debug for LogReader {
 }
 
 /// The view of a line that must have this number.
-fn view_of(line: &[u8], sequence: u64) -> Result<LineView, LogError> {
+pub(super) fn view_of(line: &[u8], sequence: u64) -> Result<LineView, LogError> {
     LineView::parse(line).filter(|view| view.sequence == sequence).ok_or(LogError::Damaged { sequence })
 }
 
-fn text_of(line: &[u8], sequence: u64) -> Result<String, LogError> {
+pub(super) fn text_of(line: &[u8], sequence: u64) -> Result<String, LogError> {
     String::from_utf8(line.to_vec()).map_err(|_| LogError::Damaged { sequence })
 }
 
@@ -361,6 +286,7 @@ mod tests {
                     [(OperationSet::ALL, OutcomeSet::ALL), (reads, OutcomeSet::ALL), (reads, denials)]
                 {
                     let filter = Filter {
+                        about: Vec::new(),
                         start: start.map(Timestamp::from_millis),
                         end: end.map(Timestamp::from_millis),
                         operations,

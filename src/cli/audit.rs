@@ -3,6 +3,8 @@
 mod evidence;
 mod verify;
 
+use std::net::IpAddr;
+
 use clap::{Args, Subcommand, ValueEnum};
 use futures_util::StreamExt as _;
 use futures_util::stream::BoxStream;
@@ -13,7 +15,7 @@ use super::args::{self, Moment};
 use super::failure::Failure;
 use super::invocation::Invocation;
 use super::output::{Record, Time};
-use crate::client::{AuditEvent, AuditOrder, AuditSearch, AuditTail, ClientError, Timestamp};
+use crate::client::{AuditEvent, AuditOrder, AuditSearch, AuditSubjects, AuditTail, ClientError, Timestamp};
 use crate::model::limits::AUDIT_BACKLOG;
 
 /// What can be done with an access log.
@@ -21,7 +23,7 @@ use crate::model::limits::AUDIT_BACKLOG;
 pub enum AuditCommand {
     /// Print the newest events, and with --follow those that come
     Tail(TailArgs),
-    /// Find events by time, operation and outcome
+    /// Find events by whom and what they are about, time, operation and outcome
     Search(SearchArgs),
     /// Print the key with which everyone can verify the log's checkpoints
     ///
@@ -64,7 +66,36 @@ pub struct FilterArgs {
     #[arg(long = "outcome", value_enum, value_name = "ok|deny|fail", hide_possible_values = true)]
     outcomes: Vec<OutcomeArg>,
     #[command(flatten)]
+    about: AboutArgs,
+    #[command(flatten)]
     log: LogArgs,
+}
+
+/// Whom and what the events are about.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Whom and what it is about (with --owner, only that user's)")]
+pub struct AboutArgs {
+    /// Only what was done on these credentials, for example token:travel or jwt:ISSUER SUBJECT
+    #[arg(long, value_name = "PRINCIPAL")]
+    principal: Option<String>,
+    /// Only what was done to this session
+    #[arg(long, value_name = "SESSION")]
+    session: Option<String>,
+    /// Only what was done to an entry of this key, in any session
+    #[arg(long, value_name = "KEY")]
+    entry: Option<String>,
+    /// Only what was done to a stream of this name, in any session
+    #[arg(long, value_name = "NAME")]
+    stream: Option<String>,
+    /// Only what was done to the token of this name
+    #[arg(long = "of-token", value_name = "NAME")]
+    token: Option<String>,
+    /// Only what was asked for from this address
+    #[arg(long, value_name = "IP")]
+    address: Option<IpAddr>,
+    /// Only events in which this pseudonym stands, as p1:… in another event of the log (can be repeated)
+    #[arg(long = "pseudonym", value_name = "PSEUDONYM")]
+    pseudonyms: Vec<String>,
 }
 
 /// Which log, where it is not the tenant's.
@@ -164,8 +195,24 @@ impl FilterArgs {
             end_time: self.until.map(|moment| moment.resolve(now)),
             operations: self.operations.clone(),
             outcomes: self.outcomes.iter().map(|outcome| outcome.name().to_owned()).collect(),
+            about: self.about.subjects(invocation),
             order: AuditOrder::OldestFirst,
         })
+    }
+}
+
+impl AboutArgs {
+    fn subjects(&self, invocation: &Invocation) -> AuditSubjects {
+        AuditSubjects {
+            principal: self.principal.clone(),
+            owner: invocation.owner(),
+            session: self.session.clone(),
+            entry: self.entry.clone(),
+            stream: self.stream.clone(),
+            token: self.token.clone(),
+            address: self.address,
+            pseudonyms: self.pseudonyms.clone(),
+        }
     }
 }
 

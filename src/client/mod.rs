@@ -51,10 +51,10 @@ mod watch;
 
 pub use admin::{
     Admin, Approval, ApprovalState, AuditCheckpoint, AuditEvent, AuditExport, AuditOrder, AuditProof,
-    AuditSearch, AuditTail, Destroy, ExportedKek, Job, JobKind, JobState, JobWatch, Kek, KekDestruction,
-    KekUse, NewToken, Root, RootEpoch, RootHealth, RootProvider, RootProviderCheck, RootRecipient,
-    RootVerification, Rotation, ServerStatus, TenantDestruction, TenantRecord, Token, TokenCreated,
-    WrappingKey,
+    AuditSearch, AuditSubjects, AuditTail, Destroy, ExportedKek, Job, JobKind, JobState, JobWatch, Kek,
+    KekDestruction, KekUse, NewToken, Root, RootEpoch, RootHealth, RootProvider, RootProviderCheck,
+    RootRecipient, RootVerification, Rotation, ServerStatus, TenantDestruction, TenantRecord, Token,
+    TokenCreated, WrappingKey,
 };
 pub use answer::{Answer, AuditStamp};
 pub use batch::{Delete, Found, Put, Write, Written};

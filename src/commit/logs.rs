@@ -1,10 +1,10 @@
 //! The logs that the committer has open: their heads, read once and then kept as they were last committed.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use super::queue::Pending;
-use crate::audit::{Extension, Log, LogError, LogKeys};
+use crate::audit::{Extension, Fold, Log, LogError, LogKeys, TILE_HASHES, bundles_folded};
 use crate::model::{TenantId, TenantRef, Timestamp};
 use crate::store::{EngineError, Key, Row, StorageEngine, keys};
 
@@ -22,10 +22,20 @@ pub(super) fn id(tenant: TenantRef) -> LogId {
 pub(super) struct Logs {
     open: BTreeMap<LogId, OpenLog>,
     groups: u64,
+    /// Logs that may have a complete bundle which is not folded, each once.
+    due: VecDeque<Arc<LogKeys>>,
+}
+
+/// A bundle that is to be folded with the next commit.
+pub(super) struct Folding {
+    pub(super) keys: Arc<LogKeys>,
+    pub(super) fold: Fold,
 }
 
 struct OpenLog {
     log: Log,
+    /// How many bundles are folded; `None`: that is not known yet.
+    folded: Option<u64>,
     /// The highest epoch that was asked for. It comes from a committed tenant row, so older ones are stale.
     epoch: u32,
     /// The group that last used it.
@@ -78,7 +88,7 @@ impl Logs {
         let row = row.ok_or(LogError::Engine(EngineError::Closed))?;
         let opened = Log::open(log, row.as_ref())?;
         let epoch = opened.epoch().max(log.epoch);
-        self.open.insert(id, OpenLog { log: opened, epoch, used: self.groups });
+        self.open.insert(id, OpenLog { log: opened, folded: None, epoch, used: self.groups });
         Ok(())
     }
 
@@ -93,9 +103,60 @@ impl Logs {
     }
 
     /// Keeps a log as it was committed.
-    pub(super) fn keep(&mut self, id: LogId, log: Log) {
-        if let Some(open) = self.open.get_mut(&id) {
-            open.log = log;
+    pub(super) fn keep(&mut self, keys: &Arc<LogKeys>, log: Log) {
+        let Some(open) = self.open.get_mut(&id(keys.tenant)) else { return };
+        if log.epoch() != open.log.epoch() {
+            open.folded = None;
+        }
+        let is_due = open.folded.unwrap_or_default() < log.size() / TILE_HASHES;
+        open.log = log;
+        if is_due && !self.due.iter().any(|due| id(due.tenant) == id(keys.tenant)) {
+            self.due.push_back(Arc::clone(keys));
+        }
+    }
+
+    /// Reads what is to be folded next: of at most one log, so that a group is not held up. A log that cannot be folded is
+    /// left as it is until it is opened anew; nothing of it is lost.
+    pub(super) async fn fold(&mut self, engine: &dyn StorageEngine) -> Option<Folding> {
+        let keys = self.due.pop_front()?;
+        let open = self.open.get_mut(&id(keys.tenant)).filter(|open| open.log.epoch() == keys.epoch)?;
+        let folding = async {
+            let number = match open.folded {
+                Some(folded) => folded,
+                None => bundles_folded(engine, &keys).await?,
+            };
+            open.folded = Some(number);
+            if number >= open.log.size() / TILE_HASHES {
+                return Ok(None);
+            }
+            Ok::<_, LogError>(Some(Folding {
+                fold: Fold::read(engine, &keys, number).await?,
+                keys: Arc::clone(&keys),
+            }))
+        };
+        match folding.await {
+            Ok(folding) => folding,
+            Err(error) => {
+                open.folded = Some(u64::MAX);
+                tracing::warn!(log = %keys.name(), %error, "the log is not folded; searching it takes longer");
+                None
+            }
+        }
+    }
+
+    /// The next bundle of a log is folded.
+    pub(super) fn folded(&mut self, keys: &Arc<LogKeys>) {
+        let Some(open) = self.open.get_mut(&id(keys.tenant)) else { return };
+        open.folded = open.folded.map(|folded| folded.saturating_add(1));
+        if open.folded.is_some_and(|folded| folded < open.log.size() / TILE_HASHES) {
+            self.due.push_back(Arc::clone(keys));
+        }
+    }
+
+    /// What a fold relied on is otherwise: the log is left as it is until it is opened anew.
+    pub(super) fn unfolded(&mut self, keys: &Arc<LogKeys>) {
+        if let Some(open) = self.open.get_mut(&id(keys.tenant)) {
+            open.folded = Some(u64::MAX);
         }
     }
 
@@ -118,7 +179,7 @@ mod tests {
         let id = |number: u32| (TenantId(u128::from(number).to_be_bytes()), 1);
         for number in 0..count {
             let used = u64::from(number);
-            logs.open.insert(id(number), OpenLog { log: log.clone(), epoch: 1, used });
+            logs.open.insert(id(number), OpenLog { log: log.clone(), folded: None, epoch: 1, used });
         }
         logs.begin_group();
         assert_eq!(logs.open.len(), OPEN_LOGS / 2);

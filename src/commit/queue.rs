@@ -70,8 +70,8 @@ fn check(change: &Change) -> Result<(), ChangeError> {
 }
 
 fn is_log_row(key: &Key) -> bool {
-    let table = key.as_bytes().first();
-    table == Some(&(Table::LogBlock as u8)) || table == Some(&(Table::LogHead as u8))
+    let tables = [Table::LogBlock, Table::LogHead, Table::LogIndex];
+    key.as_bytes().first().is_some_and(|first| tables.iter().any(|table| *table as u8 == *first))
 }
 
 /// From this size on company is waited for.

@@ -12,7 +12,7 @@ use crate::audit::{Filter, LogError, LogReader, Operation, Order};
 use crate::env::SystemEntropy;
 use crate::model::limits::{COMMIT_GROUP, COMMIT_QUEUE};
 use crate::model::{Revision, TenantId};
-use crate::store::{Row, RowExpect, keys as rows};
+use crate::store::{Row, RowExpect, Table, keys as rows};
 
 struct Fixture {
     engine: Arc<TestEngine>,
@@ -190,6 +190,47 @@ async fn a_log_has_grown_when_that_is_on_disk_and_not_before() {
     f.engine.script.lock().unwrap().push_back(Some(Step::ApplyAndFail(EngineError::Closed)));
     assert_eq!(f.committer.commit(f.read(2)).await, Err(CommitError::Unavailable));
     assert!(f.committer.take_grown().is_empty(), "whether it is on disk is not known");
+}
+
+#[tokio::test]
+async fn complete_bundles_are_folded_with_later_commits_also_by_a_committer_that_finds_the_log() {
+    const EVENTS: u64 = 1100;
+    let f = Fixture::new();
+    for number in 0..EVENTS / 2 {
+        sequence(f.committer.commit(f.read(number)).await);
+    }
+    let folded = async || crate::audit::bundles_folded(&*f.engine, &f.log).await.unwrap();
+    assert_eq!(folded().await, 2);
+    f.committer.shutdown().await;
+    let other = start(&f.engine, &f.clock);
+    for number in EVENTS / 2..EVENTS {
+        sequence(other.commit(f.read(number)).await);
+    }
+    assert_eq!(folded().await, 4);
+    let left = f.engine.rows.lock().unwrap().keys().filter(|key| is_log_row(key, Table::LogBlock)).count();
+    assert_eq!(left as u64, 4 + EVENTS - 4 * 256, "four bundles, and a block for each event after them");
+    assert_eq!(f.events(&f.log).await, (0..EVENTS).collect::<Vec<_>>());
+    let reader = LogReader::new(Arc::<TestEngine>::clone(&f.engine));
+    assert_eq!(reader.verify(&f.log).await.unwrap().size, EVENTS);
+}
+
+#[tokio::test]
+async fn a_fold_that_lost_against_another_writer_does_not_hold_up_commits() {
+    let f = Fixture::new();
+    for number in 0..256 {
+        sequence(f.committer.commit(f.read(number)).await);
+    }
+    let block = rows::log_block(f.log.tenant.id, 1, 7);
+    f.engine.script.lock().unwrap().push_back(Some(Step::Conflict(block)));
+    for number in 256..600 {
+        assert_eq!(sequence(f.committer.commit(f.read(number)).await), number);
+    }
+    assert_eq!(crate::audit::bundles_folded(&*f.engine, &f.log).await.unwrap(), 0);
+    assert_eq!(f.events(&f.log).await, (0..600).collect::<Vec<_>>());
+}
+
+fn is_log_row(key: &Key, table: Table) -> bool {
+    key.as_bytes().first() == Some(&(table as u8))
 }
 
 #[tokio::test]

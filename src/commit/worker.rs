@@ -5,15 +5,15 @@ use std::collections::btree_map::{BTreeMap, Entry};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, mpsc};
 
-use super::logs::{LogId, Logs, id};
+use super::logs::{Folding, LogId, Logs, id};
 use super::queue::{Answer, Pending};
 use super::shared::Shared;
 use super::stage::{Judgement, Stage, losers};
 use super::stats::add;
 use super::{CommitError, Fault, Receipt, StartError};
-use crate::audit::{Extension, Log};
+use crate::audit::{Extension, Log, LogKeys};
 use crate::env::{Clock, Entropy};
-use crate::model::limits::RACE_RETRIES;
+use crate::model::limits::{COMMIT_GROUP_BYTES, RACE_RETRIES};
 use crate::model::{Duration, TenantId};
 use crate::store::{Batch, CommitOutcome, EngineError, Key, StorageEngine, Table, keys};
 
@@ -42,8 +42,14 @@ struct Staged {
 
 /// The logs of a group as they are once it is committed, and the place of each accepted change.
 struct Extended {
-    logs: BTreeMap<LogId, Log>,
+    logs: BTreeMap<LogId, (Arc<LogKeys>, Log)>,
     receipts: Vec<(usize, Receipt)>,
+}
+
+/// A bundle that is folded with a group, and the rows that it relies on.
+struct Folded {
+    keys: Arc<LogKeys>,
+    expected: BTreeSet<Key>,
 }
 
 impl Worker {
@@ -100,7 +106,8 @@ impl Worker {
                 group.fail_all(|_| CommitError::AuditUnavailable);
                 break;
             };
-            if self.attempt(&mut group, staged, extended).await? {
+            let folded = self.fold(&mut staged).await;
+            if self.attempt(&mut group, staged, extended, folded).await? {
                 break;
             }
         }
@@ -145,9 +152,25 @@ impl Worker {
         }
         let mut logs = BTreeMap::new();
         for (id, extension) in extensions {
-            logs.insert(id, extension.seal(&mut staged.batch, &*self.entropy).ok()?);
+            let keys = Arc::clone(extension.keys());
+            logs.insert(id, (keys, extension.seal(&mut staged.batch, &*self.entropy).ok()?));
         }
         Some(Extended { logs, receipts })
+    }
+
+    /// Adds the rows of a fold to the batch, when one is due.
+    async fn fold(&mut self, staged: &mut Staged) -> Option<Folded> {
+        if staged.batch.bytes() > COMMIT_GROUP_BYTES {
+            return None;
+        }
+        let Folding { keys, fold } = self.shared.watched(self.logs.fold(&*self.engine)).await?;
+        let expected = fold.expected(&keys).collect();
+        let mut batch = Batch::default();
+        fold.seal(&keys, &mut batch, &*self.entropy).ok()?;
+        staged.batch.expect.append(&mut batch.expect);
+        staged.batch.put.append(&mut batch.put);
+        staged.batch.delete.append(&mut batch.delete);
+        Some(Folded { keys, expected })
     }
 
     /// Hands the batch to the engine. Returns whether the group is through; otherwise it is staged again without those who
@@ -157,6 +180,7 @@ impl Worker {
         group: &mut Group<'_>,
         staged: Staged,
         extended: Extended,
+        folded: Option<Folded>,
     ) -> Result<bool, Fault> {
         let Staged { batch, accepted, lost } = staged;
         let bytes = batch.bytes();
@@ -167,12 +191,21 @@ impl Worker {
             Ok(CommitOutcome::Committed) => {
                 self.count(group, &accepted, bytes);
                 group.committed(extended.receipts, lost);
-                self.shared.note_grown(extended.logs.iter().map(|(id, log)| (id.0, log)));
-                extended.logs.into_iter().for_each(|(id, log)| self.logs.keep(id, log));
+                self.shared.note_grown(extended.logs.iter().map(|(id, (_, log))| (id.0, log)));
+                extended.logs.into_values().for_each(|(keys, log)| self.logs.keep(&keys, log));
+                folded.iter().for_each(|folded| self.logs.folded(&folded.keys));
                 Ok(true)
             }
             Ok(CommitOutcome::Conflict(conflicts)) => {
-                let conflicts = conflicts.into_iter().collect();
+                let mut conflicts: BTreeSet<Key> = conflicts.into_iter().collect();
+                let unfolded = folded.filter(|folded| !folded.expected.is_disjoint(&conflicts));
+                if let Some(Folded { keys, expected }) = unfolded {
+                    self.logs.unfolded(&keys);
+                    conflicts.retain(|key| !expected.contains(key));
+                    if conflicts.is_empty() {
+                        return Ok(false);
+                    }
+                }
                 self.lose(group, &accepted, extended.logs.keys(), &conflicts).map(|()| false)
             }
             Err(EngineError::Full) => {

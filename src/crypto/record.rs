@@ -107,6 +107,8 @@ pub enum Kind {
     Approval = 36,
     /// When the root epochs began and ended, and for whom they were wrapped.
     RootHistory = 40,
+    /// What is in the complete bundles of an access log.
+    LogIndex = 45,
 }
 
 /// The id of the key that sealed a record: random for a session's key, id and version for a wrapping key.

@@ -146,6 +146,12 @@ pub const RACE_RETRIES: usize = 32;
 pub const AUDIT_LINE_BYTES: usize = 4096;
 /// Most operations in an audit filter.
 pub const AUDIT_FILTER_OPERATIONS: usize = 32;
+/// Most pages of a log's index that one call reads: what a million events have.
+pub const AUDIT_INDEX_PAGES: usize = 64;
+/// Most identifiers of each kind in an audit filter.
+pub const AUDIT_FILTER_PSEUDONYMS: usize = 8;
+/// Longest principal in an audit filter, in bytes: the longest SPIFFE id.
+pub const AUDIT_PRINCIPAL_BYTES: usize = 2048;
 /// Most events that come first when a log is tailed.
 pub const AUDIT_BACKLOG: usize = 1000;
 

@@ -1,15 +1,19 @@
 //! One attempt at a use case, and what is written about it whatever becomes of it.
 
+use std::net::IpAddr;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 
+use super::opened::domain as names;
 use super::view::{Answer, SessionName};
 use super::{Error, Failure, Service, TENANTS_IN_MEMORY};
-use crate::audit::{Actor, Event, LogKeys, Operation, Reason, Resource, Source};
+use crate::audit::{Actor, Event, LogKeys, Operation, Pseudonym, Reason, Resource, Source};
 use crate::auth::{Action, Caller, Permit, Target, authorize};
 use crate::commit::{Change, Receipt};
 use crate::keyring::{Keyring, Tenant};
-use crate::model::{Revision, TenantId, TenantName, TenantRef};
+use crate::model::{
+    EntryKey, Owner, Revision, SessionId, StreamName, TenantId, TenantName, TenantRef, TokenName,
+};
 use crate::store::{Batch, keys};
 
 /// Domains of pseudonyms: the same text in two domains has two pseudonyms.
@@ -18,6 +22,52 @@ mod domain {
     pub(super) const OWNER: &str = "owner";
     pub(super) const SESSION: &str = "session";
     pub(super) const ADDRESS: &str = "address";
+}
+
+/// Whom or what an event is about, as a search names it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Subject {
+    /// On whose credentials it was done, as [`Principal::id`](crate::auth::Principal::id) names them.
+    Principal(String),
+    /// The owner that was presented.
+    Owner(Owner),
+    /// The session.
+    Session(SessionId),
+    /// The entry.
+    Entry(EntryKey),
+    /// The stream.
+    Stream(StreamName),
+    /// The token that was made or revoked.
+    Token(TokenName),
+    /// Where the request came from.
+    Address(IpAddr),
+    /// Anything, by its pseudonym in the log.
+    Pseudonym(Pseudonym),
+}
+
+impl Subject {
+    /// Its pseudonym in a log.
+    pub(super) fn pseudonym(&self, log: &LogKeys) -> Pseudonym {
+        match self {
+            Self::Principal(id) => log.pseudonym(domain::PRINCIPAL, &[id.as_bytes()]),
+            Self::Owner(owner) => owner_pseudonym(log, owner),
+            Self::Session(id) => log.pseudonym(domain::SESSION, &[id.as_bytes()]),
+            Self::Entry(key) => log.pseudonym(names::ENTRY, &[key.as_str().as_bytes()]),
+            Self::Stream(name) => log.pseudonym(names::STREAM, &[name.as_str().as_bytes()]),
+            Self::Token(name) => log.pseudonym(names::TOKEN, &[name.as_str().as_bytes()]),
+            Self::Address(address) => address_pseudonym(log, *address),
+            Self::Pseudonym(pseudonym) => *pseudonym,
+        }
+    }
+}
+
+fn owner_pseudonym(log: &LogKeys, owner: &Owner) -> Pseudonym {
+    let parts = [owner.issuer().as_bytes(), owner.client_id().as_bytes(), owner.subject().as_bytes()];
+    log.pseudonym(domain::OWNER, &parts)
+}
+
+fn address_pseudonym(log: &LogKeys, address: IpAddr) -> Pseudonym {
+    log.pseudonym(domain::ADDRESS, &[address.to_string().as_bytes()])
 }
 
 /// The keys of the server's own log.
@@ -163,10 +213,8 @@ impl Service {
         let principal = log.pseudonym(domain::PRINCIPAL, &[caller.principal.id().as_bytes()]);
         event.actor = Some(Actor::Token(principal));
         event.trace = caller.trace;
-        event.source = caller.source.map(|source| Source {
-            ip: log.pseudonym(domain::ADDRESS, &[source.address.to_string().as_bytes()]),
-            tls: None,
-        });
+        event.source =
+            caller.source.map(|source| Source { ip: address_pseudonym(&log, source.address), tls: None });
         Attempt { service: self, log, event }
     }
 
@@ -200,20 +248,19 @@ impl Service {
     ///
     /// # Errors
     /// [`Error`] when the access log cannot be written.
-    pub async fn record_refusal(&self, address: std::net::IpAddr) -> Result<(), Error> {
+    pub async fn record_refusal(&self, address: IpAddr) -> Result<(), Error> {
         let event = self.authentication_failure(address).denied(Reason::Unauthenticated);
         self.record_own(self.refusals.record(event, self.clock.now())).await
     }
 
     /// Puts on record that a token was presented whose row does not open.
-    pub async fn record_damaged_token(&self, address: std::net::IpAddr) -> Failure {
+    pub async fn record_damaged_token(&self, address: IpAddr) -> Failure {
         let event = self.authentication_failure(address);
         self.again(&self.system_log, event).fail(Error::Integrity).await
     }
 
-    fn authentication_failure(&self, address: std::net::IpAddr) -> Event {
-        let ip = self.system_log.pseudonym(domain::ADDRESS, &[address.to_string().as_bytes()]);
-        let source = Some(Source { ip, tls: None });
+    fn authentication_failure(&self, address: IpAddr) -> Event {
+        let source = Some(Source { ip: address_pseudonym(&self.system_log, address), tls: None });
         Event { source, ..Event::new(Operation::AuthenticationFail) }
     }
 
@@ -269,17 +316,18 @@ impl Attempt<'_> {
     /// Says which session this is about.
     pub(super) fn about_session(&mut self, name: &SessionName) {
         self.event.session = Some(self.log.pseudonym(domain::SESSION, &[name.id.as_bytes()]));
-        self.event.owner = name.owner.as_ref().map(|owner| {
-            let parts = [owner.issuer().as_bytes(), owner.client_id().as_bytes(), owner.subject().as_bytes()];
-            self.log.pseudonym(domain::OWNER, &parts)
-        });
+        self.event.owner = name.owner.as_ref().map(|owner| owner_pseudonym(&self.log, owner));
     }
 
     /// Says which entry, stream or token this is about.
     pub(super) fn about(&mut self, domain: &'static str, name: &str) {
-        let mut resource = self.event.resource.unwrap_or_default();
-        resource.name = Some(self.log.pseudonym(domain, &[name.as_bytes()]));
-        self.event.resource = Some(resource);
+        self.about_pseudonym(self.log.pseudonym(domain, &[name.as_bytes()]));
+    }
+
+    /// The same, of one whose pseudonym is known.
+    pub(super) fn about_pseudonym(&mut self, name: Pseudonym) {
+        let resource = self.event.resource.unwrap_or_default();
+        self.event.resource = Some(Resource { name: Some(name), ..resource });
     }
 
     /// Says which revision was read or made.

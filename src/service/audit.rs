@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::attempt::Attempt;
+use super::attempt::{Attempt, Subject};
 use super::cursor::{CursorScope, page_size};
 use super::view::{Answer, PageRequest};
 use super::{Error, Failure, Service};
@@ -19,6 +19,8 @@ use crate::model::{TenantId, TenantRef};
 pub struct AuditQuery {
     /// Which events.
     pub filter: Filter,
+    /// Only events about all of these; the filter's own pseudonyms are none.
+    pub about: Vec<Subject>,
     /// In which order.
     pub order: Order,
     /// Which page.
@@ -36,8 +38,24 @@ pub struct AuditPage {
 }
 
 /// The log that a permit is for.
-pub(super) struct Subject {
+pub(super) struct LogOwner {
     tenant: Option<Arc<Tenant>>,
+}
+
+/// The filter with the pseudonyms of what is asked about; the event says whom that was.
+fn about(attempt: &mut Attempt<'_>, filter: &Filter, subjects: &[Subject]) -> Filter {
+    let log = Arc::clone(attempt.log());
+    for subject in subjects {
+        let pseudonym = subject.pseudonym(&log);
+        match subject {
+            Subject::Session(_) => attempt.event.session = Some(pseudonym),
+            Subject::Owner(_) => attempt.event.owner = Some(pseudonym),
+            Subject::Entry(_) | Subject::Stream(_) | Subject::Token(_) => attempt.about_pseudonym(pseudonym),
+            // Who asks, and from where, stands in these places.
+            Subject::Principal(_) | Subject::Address(_) | Subject::Pseudonym(_) => {}
+        }
+    }
+    Filter { about: subjects.iter().map(|subject| subject.pseudonym(&log)).collect(), ..filter.clone() }
 }
 
 impl Service {
@@ -46,19 +64,19 @@ impl Service {
         permit: &Permit<ReadAudit>,
         uid: Option<TenantId>,
         operation: Operation,
-    ) -> Result<(Attempt<'_>, Subject), Failure> {
+    ) -> Result<(Attempt<'_>, LogOwner), Failure> {
         let (attempt, tenant) = match (permit.target(), uid) {
             (Target::Server, None) => {
-                return Ok((self.server_attempt(permit, operation), Subject { tenant: None }));
+                return Ok((self.server_attempt(permit, operation), LogOwner { tenant: None }));
             }
             (Target::Server, Some(id)) => self.attempt_by_id(permit, id, operation).await?,
             (Target::Tenant(_), _) => self.attempt(permit, operation).await?,
         };
-        Ok((attempt, Subject { tenant: Some(tenant) }))
+        Ok((attempt, LogOwner { tenant: Some(tenant) }))
     }
 
-    fn subject_scope<'a>(&'a self, subject: &'a Subject, request: Vec<u8>) -> CursorScope<'a> {
-        let (key, tenant): (&ControlKey, TenantRef) = match &subject.tenant {
+    fn log_scope<'a>(&'a self, owner: &'a LogOwner, request: Vec<u8>) -> CursorScope<'a> {
+        let (key, tenant): (&ControlKey, TenantRef) = match &owner.tenant {
             Some(tenant) => (tenant.control(), tenant.tenant_ref()),
             None => (self.keyring.system().control(), TenantRef::SYSTEM),
         };
@@ -75,24 +93,25 @@ impl Service {
         uid: Option<TenantId>,
         query: &AuditQuery,
     ) -> Result<Answer<AuditPage>, Failure> {
-        let (mut attempt, subject) = self.attempt_audit(permit, uid, Operation::AuditSearch).await?;
-        let outcome = self.search_once(&mut attempt, &subject, query).await;
+        let (mut attempt, owner) = self.attempt_audit(permit, uid, Operation::AuditSearch).await?;
+        let outcome = self.search_once(&mut attempt, &owner, query).await;
         attempt.close(outcome).await
     }
 
     async fn search_once(
         &self,
         attempt: &mut Attempt<'_>,
-        subject: &Subject,
+        owner: &LogOwner,
         query: &AuditQuery,
     ) -> Result<(AuditPage, Receipt), Error> {
-        let request = format!("audit {:?} {:?}", query.filter, query.order).into_bytes();
-        let scope = self.subject_scope(subject, request);
+        let filter = about(attempt, &query.filter, &query.about);
+        let request = format!("audit {filter:?} {:?}", query.order).into_bytes();
+        let scope = self.log_scope(owner, request);
         let from = scope.open(self, &query.page.token)?.and_then(|bytes| bytes.try_into().ok());
         let from = from.map(u64::from_be_bytes);
         let log = Arc::clone(attempt.log());
         let size = page_size(query.page.size);
-        let page = self.reader.search(&log, from, query.order, &query.filter, size).await?;
+        let page = self.reader.search(&log, from, query.order, &filter, size).await?;
         let next = if page.exhausted { String::new() } else { scope.seal(self, &page.next.to_be_bytes())? };
         attempt.touched(page.lines.len());
         let receipt = attempt.record().await?;
@@ -109,9 +128,11 @@ impl Service {
         permit: Permit<ReadAudit>,
         uid: Option<TenantId>,
         backlog: usize,
-        filter: Filter,
+        filter: &Filter,
+        subjects: &[Subject],
     ) -> Result<AuditTail, Failure> {
-        let (attempt, _) = self.attempt_audit(&permit, uid, Operation::AuditTail).await?;
+        let (mut attempt, _) = self.attempt_audit(&permit, uid, Operation::AuditTail).await?;
+        let filter = about(&mut attempt, filter, subjects);
         let (log, event) = (Arc::clone(attempt.log()), attempt.event);
         let outcome = async {
             // Asked first: what is written while the backlog is read must come after it.

@@ -3,8 +3,7 @@
 //! Each of these calls is on record in the log that it is about, and answers for the log up to that record: it is on disk,
 //! and with it everything before it. So no checkpoint covers what could still be lost.
 //!
-//! Roots of complete tiles never change; they are kept in memory (32 bytes for 256 events), so that only the first proof of
-//! a log reads all of it.
+//! Roots of complete tiles never change; they stand in the log's index, and are kept in memory (32 bytes for 256 events).
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -193,6 +192,8 @@ impl Service {
     async fn solve(&self, log: &Arc<LogKeys>, size: u64, proofs: &Proofs) -> Result<Vec<Hash>, Error> {
         let tiles = self.tile_roots.of(log.name());
         let mut complete = tiles.lock().await;
+        let known = self.reader.bundle_roots(log, complete.len() as u64, size / TILE_HASHES).await?;
+        complete.extend(known);
         while (complete.len() as u64) < size / TILE_HASHES {
             let leaves = self.tile(log, complete.len() as u64, size).await?;
             let mut frontier = Frontier::default();

@@ -49,13 +49,14 @@ use std::collections::HashMap;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex};
 
-pub use crate::audit::{Filter, LogLine, Operation, OperationSet, Order, Outcome, OutcomeSet};
+pub use crate::audit::{Filter, LogLine, Operation, OperationSet, Order, Outcome, OutcomeSet, Pseudonym};
 pub use crate::commit::Receipt;
 pub use crate::keyring::{ProviderKind, Recipient, RootEpoch, RootRecipient};
 pub use crate::redact::{Action as RedactionAction, Reported};
 pub use anchor::{AnchorHealth, AnchorPlace, Anchoring, PlaceError};
 pub use approval::{ApprovalState, Asked, Sensitive};
 pub use approvals::ApprovalDescription;
+pub use attempt::Subject;
 pub use audit::{AuditPage, AuditQuery, AuditTail};
 pub use custody::{ExportKek, ExportedKek, ImportKek, WrappingKeyDescription};
 pub use destroy::{DestroyTenant, TenantDestruction};

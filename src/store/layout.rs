@@ -40,6 +40,8 @@ pub enum Table {
     LogBlock = b'L',
     /// Heads of access logs.
     LogHead = b'H',
+    /// What is in the complete bundles of access logs.
+    LogIndex = b'I',
 }
 
 /// The parts of a session, by the byte after its blinded id.
@@ -399,6 +401,24 @@ pub mod keys {
     #[must_use]
     pub fn log_block_first(block: &Key) -> Option<u64> {
         block.as_bytes().get(21..29).and_then(|first| first.try_into().ok()).map(u64::from_be_bytes)
+    }
+
+    /// All pages of the index of one epoch of a tenant's access log, in order.
+    #[must_use]
+    pub fn log_index(tenant: TenantId, epoch: u32) -> Vec<u8> {
+        key(Table::LogIndex, &[&tenant.0, &epoch.to_be_bytes()]).0
+    }
+
+    /// A page of that index, by its number.
+    #[must_use]
+    pub fn log_index_page(tenant: TenantId, epoch: u32, page: u64) -> Key {
+        key(Table::LogIndex, &[&tenant.0, &epoch.to_be_bytes(), &page.to_be_bytes()])
+    }
+
+    /// The number of a page, of its key.
+    #[must_use]
+    pub fn log_index_number(page: &Key) -> Option<u64> {
+        page.as_bytes().get(21..29).and_then(|number| number.try_into().ok()).map(u64::from_be_bytes)
     }
 
     /// The head of a tenant's access log.

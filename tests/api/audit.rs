@@ -6,7 +6,7 @@ use serde_json::Value;
 use strongroom::proto::v1::{self, AuditOrder, Scope};
 use tonic::{Code, Streaming};
 
-use crate::requests::{delete, get, put, read, search, span, time};
+use crate::requests::{create, delete, get, put, read, search, span, time};
 use crate::site::Site;
 use crate::support::{answered, refused, soon};
 
@@ -76,6 +76,50 @@ async fn a_search_finds_what_it_is_asked_for_in_either_order() {
 }
 
 #[tokio::test]
+async fn a_search_finds_whom_and_what_it_is_about_and_says_so_itself() {
+    let site = Site::outside().await;
+    let session = site.session().await;
+    let owner = v1::Owner { subject: "alice".to_owned(), ..Default::default() };
+    let create = v1::CreateSessionRequest { owner: Some(owner.clone()), ..create(&site.tenant) };
+    let hers = site.create(create).await;
+    for n in 0..300 {
+        site.put(&session, &format!("key-{}", n % 50), "v").await;
+    }
+    site.put(&hers, "key-7", "v").await;
+    site.look(&hers, "key-7").await;
+    let all = found(&site, v1::SearchAuditRequest { page_size: 1000, ..search(&site.tenant) }).await.len();
+    let of = |filter| v1::SearchAuditRequest { filter: Some(filter), page_size: 50, ..search(&site.tenant) };
+    let puts = |filter| of(v1::AuditFilter { operations: vec!["ctx.put".to_owned()], ..filter });
+    let entry = v1::AuditFilter { entry_key: "key-7".to_owned(), ..Default::default() };
+    assert_eq!(found(&site, puts(entry.clone())).await.len(), 7);
+    let about_her = v1::AuditFilter { owner: Some(owner.clone()), ..Default::default() };
+    // Created, put, read.
+    assert_eq!(found(&site, of(about_her.clone())).await.len(), 3);
+    // The search before was about her, too, and is on record as such.
+    let mut hers_and_entry = v1::AuditFilter { session_id: hers.session_id.clone(), ..entry };
+    assert_eq!(found(&site, of(hers_and_entry.clone())).await.len(), 2);
+    assert_eq!(
+        found(&site, of(v1::AuditFilter { outcomes: vec!["ok".to_owned()], ..about_her })).await.len(),
+        4
+    );
+    hers_and_entry.session_id = "no-such-session".to_owned();
+    assert_eq!(found(&site, of(hers_and_entry)).await, [0; 0]);
+
+    let first =
+        site.answered(site.admin().search_audit(puts(v1::AuditFilter::default())).await, "aud.search").await;
+    let line = line(&first.events[0]);
+    let text = |pointer: &str| line.pointer(pointer).unwrap().as_str().unwrap().to_owned();
+    let same = v1::AuditFilter { pseudonyms: vec![text("/sid"), text("/res/kp")], ..Default::default() };
+    assert_eq!(found(&site, of(same)).await.len(), 6);
+    let here = v1::AuditFilter { address: "127.0.0.1".to_owned(), ..Default::default() };
+    assert!(found(&site, of(here.clone())).await.len() > all);
+    let elsewhere = v1::AuditFilter { address: "192.0.2.7".to_owned(), ..here };
+    assert_eq!(found(&site, of(elsewhere)).await, [0; 0]);
+    let nobody = v1::AuditFilter { principal: "token:nobody".to_owned(), ..Default::default() };
+    assert_eq!(found(&site, of(nobody)).await, [0; 0]);
+}
+
+#[tokio::test]
 async fn a_log_has_no_gap_and_every_line_is_canonical() {
     let site = Site::outside().await;
     let session = site.session().await;
@@ -113,6 +157,21 @@ async fn a_search_names_the_field_that_is_wrong() {
         ("filter.operations", of(operations(&["no.such"]).unwrap())),
         ("filter.operations", of(v1::AuditFilter { operations: many, ..Default::default() })),
         ("filter.outcomes", of(v1::AuditFilter { outcomes: vec!["okay".to_owned()], ..Default::default() })),
+        ("filter.principal", of(v1::AuditFilter { principal: "p".repeat(2049), ..Default::default() })),
+        ("filter.owner", of(v1::AuditFilter { owner: Some(v1::Owner::default()), ..Default::default() })),
+        ("filter.session_id", of(v1::AuditFilter { session_id: "a b".to_owned(), ..Default::default() })),
+        ("filter.entry_key", of(v1::AuditFilter { entry_key: "k".repeat(513), ..Default::default() })),
+        ("filter.stream", of(v1::AuditFilter { stream: "s".repeat(513), ..Default::default() })),
+        ("filter.token", of(v1::AuditFilter { token: "Not a name".to_owned(), ..Default::default() })),
+        ("filter.address", of(v1::AuditFilter { address: "here".to_owned(), ..Default::default() })),
+        (
+            "filter.pseudonyms",
+            of(v1::AuditFilter { pseudonyms: vec!["alice".to_owned()], ..Default::default() }),
+        ),
+        (
+            "filter.pseudonyms",
+            of(v1::AuditFilter { pseudonyms: vec![String::new(); 9], ..Default::default() }),
+        ),
         ("filter.start_time", of(v1::AuditFilter { start_time: before_time, ..Default::default() })),
         ("filter.end_time", of(v1::AuditFilter { end_time: before_time, ..Default::default() })),
         ("order", v1::SearchAuditRequest { order: 3, ..search(&site.tenant) }),

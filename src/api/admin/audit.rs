@@ -24,6 +24,7 @@ pub(super) async fn search(
     let outcome = async {
         let (permit, uid) = call.permit_log(&message.tenant).await?;
         let query = AuditQuery {
+            about: parse::subjects(message.filter.as_ref())?,
             filter: parse::filter(message.filter)?,
             order: parse::order(message.order)?,
             page: parse::page(message.page_size, message.page_token),
@@ -47,10 +48,11 @@ pub(super) async fn tail(
     let message = request.into_inner();
     let prepared = async {
         let (permit, uid) = call.permit_log(&message.tenant).await?;
+        let about = parse::subjects(message.filter.as_ref())?;
         let filter = parse::filter(message.filter)?;
         let pace = Pace::new(message.follow, parse::follow(message.max_duration)?, &call, &extensions);
         let backlog = usize::try_from(message.backlog).unwrap_or(usize::MAX);
-        Ok::<_, Refusal>((service.tail_audit(permit, uid, backlog, filter).await?, pace))
+        Ok::<_, Refusal>((service.tail_audit(permit, uid, backlog, &filter, &about).await?, pace))
     };
     let (tail, pace) = match prepared.await {
         Ok(prepared) => prepared,

@@ -1,5 +1,6 @@
 //! Reads access logs: searches, and a tail that goes on where it broke off.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use futures_util::future::{BoxFuture, FutureExt};
@@ -13,8 +14,8 @@ use crate::client::error::ClientError;
 use crate::client::follow::{self, Source};
 use crate::client::link::{Link, admin, call};
 use crate::client::page;
-use crate::model::Timestamp;
 use crate::model::limits::AUDIT_BACKLOG;
+use crate::model::{Owner, Timestamp};
 use crate::proto::v1;
 
 /// One event of an access log.
@@ -41,8 +42,31 @@ pub struct AuditSearch {
     pub operations: Vec<String>,
     /// Only these outcomes: `ok`, `deny`, `fail`.
     pub outcomes: Vec<String>,
+    /// Only events about all of these.
+    pub about: AuditSubjects,
     /// The order of a search; a tail is always in the order of the log.
     pub order: AuditOrder,
+}
+
+/// Whom and what the events of an access log are about. What is `None` does not restrict.
+#[derive(Debug, Clone, Default)]
+pub struct AuditSubjects {
+    /// On whose credentials: `token:<name>`, `spiffe://…`, `cn:<common name>` or `jwt:<issuer> <subject>`.
+    pub principal: Option<String>,
+    /// The owner that was named.
+    pub owner: Option<Owner>,
+    /// The session.
+    pub session: Option<String>,
+    /// An entry's key, in any session.
+    pub entry: Option<String>,
+    /// A stream's name, in any session.
+    pub stream: Option<String>,
+    /// A token's name.
+    pub token: Option<String>,
+    /// The address from which it was asked for.
+    pub address: Option<IpAddr>,
+    /// Pseudonyms as they stand in the log; at most 8.
+    pub pseudonyms: Vec<String>,
 }
 
 /// The order of events.
@@ -163,7 +187,16 @@ impl Source for TailSource {
 
 impl AuditSearch {
     fn filter(&self) -> v1::AuditFilter {
+        let about = self.about.clone();
         v1::AuditFilter {
+            principal: about.principal.unwrap_or_default(),
+            owner: about.owner.as_ref().map(convert::owner),
+            session_id: about.session.unwrap_or_default(),
+            entry_key: about.entry.unwrap_or_default(),
+            stream: about.stream.unwrap_or_default(),
+            token: about.token.unwrap_or_default(),
+            address: about.address.map(|address| address.to_string()).unwrap_or_default(),
+            pseudonyms: about.pseudonyms,
             start_time: self.start_time.map(convert::time),
             end_time: self.end_time.map(convert::time),
             operations: self.operations.clone(),

@@ -11,7 +11,7 @@ mod records;
 mod root;
 
 pub use approvals::{Approval, ApprovalState};
-pub use audit::{AuditEvent, AuditOrder, AuditSearch, AuditTail};
+pub use audit::{AuditEvent, AuditOrder, AuditSearch, AuditSubjects, AuditTail};
 pub use custody::{ExportedKek, WrappingKey};
 pub use destroy::Destroy;
 pub use evidence::{AuditCheckpoint, AuditExport, AuditProof};
