@@ -1,6 +1,8 @@
 //! `strongroom audit`: the access log of a tenant, or of the server itself.
 
 mod evidence;
+mod files;
+mod siem;
 mod verify;
 
 use std::net::IpAddr;
@@ -40,8 +42,8 @@ pub enum AuditCommand {
     Proof(evidence::ProofArgs),
     /// Write all of the log to a new directory, to be verified by anybody
     ///
-    /// 'checkpoint' and the files of C2SP tlog-tiles: the hashes in tile/, the events in tile/entries/. What was written is
-    /// verified before it is said to be there.
+    /// 'checkpoint' and the files of C2SP tlog-tiles: the hashes in tile/, the events in tile/entries/, or line by line in
+    /// events.ndjson. What was written is verified before it is said to be there, and before other forms are made of it.
     Export(evidence::ExportArgs),
     /// Verify an exported log, without asking the server
     ///

@@ -25,7 +25,7 @@ pub use anchor::{AnchorTextError, AnchoredLog, open_anchor, sign_anchor};
 pub use checkpoint::{Checkpoint, CheckpointError};
 pub use proof::{Proofs, TILE_HASHES, verify_consistency, verify_inclusion};
 pub use proof_file::{ProofFile, ProofFileError};
-pub use tile::{BUNDLE_ENTRY_BYTES, TilePath, tiles};
+pub use tile::{BUNDLE_ENTRY_BYTES, TilePath, tile_paths};
 pub use tree::{Frontier, Hash, leaf_hash, node_hash};
 pub use verify::{BadPlace, Export, ReadFile, VerifyError, verify_export};
 pub use writer::{EntryTooLong, TileFile, TileWriter};

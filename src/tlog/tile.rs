@@ -55,11 +55,15 @@ impl fmt::Display for TilePath {
     }
 }
 
-/// The number of tiles with hashes of a log of this size, all levels together.
-#[must_use]
-pub fn tiles(size: u64) -> u64 {
+/// The tiles with hashes of a log of this size, the lowest level first.
+pub fn tile_paths(size: u64) -> impl Iterator<Item = TilePath> {
     let levels = std::iter::successors(Some(size), |above| Some(above / TILE_HASHES));
-    levels.take_while(|hashes| *hashes > 0).map(|hashes| hashes.div_ceil(TILE_HASHES)).sum()
+    levels.take_while(|hashes| *hashes > 0).zip(0..).flat_map(|(hashes, level)| {
+        (0..hashes.div_ceil(TILE_HASHES)).map(move |index| {
+            let width = (hashes - index * TILE_HASHES).min(TILE_HASHES);
+            TilePath { level: Some(level), index, width: u16::try_from(width).unwrap_or(u16::MAX) }
+        })
+    })
 }
 
 #[cfg(test)]
@@ -84,9 +88,11 @@ mod tests {
     }
 
     #[test]
-    fn tiles_are_counted_on_all_levels() {
+    fn tiles_are_listed_on_all_levels() {
+        let paths: Vec<_> = tile_paths(257).map(|path| path.to_string()).collect();
+        assert_eq!(paths, ["tile/0/000", "tile/0/001.p/1", "tile/1/000.p/1"]);
         for (size, count) in [(0, 0), (1, 1), (255, 1), (256, 2), (257, 3), (65_536, 256 + 1 + 1)] {
-            assert_eq!(tiles(size), count, "{size}");
+            assert_eq!(tile_paths(size).count(), count, "{size}");
         }
     }
 }

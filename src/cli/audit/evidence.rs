@@ -1,6 +1,5 @@
 //! What the server says of a log, checked before it is handed on: the key, checkpoints, proofs, exports.
 
-use std::fs;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
@@ -8,12 +7,14 @@ use clap::Args;
 use futures_util::StreamExt as _;
 
 use super::LogArgs;
+use super::files::{CHECKPOINT, EVENTS, ExportFiles, LinesFile};
+use super::siem::Format;
 use super::verify::{self, KeyArgs};
 use crate::cli::failure::Failure;
 use crate::cli::invocation::Invocation;
 use crate::cli::output::private_file;
 use crate::client::AuditExport;
-use crate::tlog::{Checkpoint, ProofFile, TileFile, TileWriter, verify_consistency};
+use crate::tlog::{Checkpoint, ProofFile, TileWriter, verify_consistency};
 
 /// Arguments of `audit checkpoint`.
 #[derive(Debug, Args)]
@@ -50,6 +51,9 @@ pub struct ExportArgs {
     key: KeyArgs,
     /// Directory to write to; must not exist
     directory: PathBuf,
+    /// In which form the events are written
+    #[arg(long, value_enum, value_name = "FORMAT", default_value_t)]
+    format: Format,
 }
 
 /// Prints the key of a log.
@@ -110,31 +114,42 @@ impl ExportArgs {
         let export = invocation.admin()?.export_audit(log.as_deref()).await;
         let mut export = export.map_err(Failure::call("export the log"))?;
         let key = self.key.or(&export.verifier_key)?;
-        fs::create_dir(&self.directory).map_err(Failure::file(&self.directory, "created"))?;
-        write_tiles(&self.directory, &mut export).await?;
+        let files = ExportFiles::create(&self.directory)?;
+        match self.format {
+            Format::Tiles => write_events(&files, &mut export, None).await?,
+            Format::Ndjson | Format::Ocsf | Format::Cef => {
+                let mut lines = files.new_file(Path::new(EVENTS))?;
+                write_events(&files, &mut export, Some(&mut lines)).await?;
+            }
+        }
         // Last, so that an export that was cut off is none.
-        write(&self.directory.join(verify::CHECKPOINT), export.checkpoint.as_bytes())?;
+        files.write(Path::new(CHECKPOINT), export.checkpoint.as_bytes())?;
         let verified = verify::directory(&self.directory, &key, None)?;
+        files.derive(&key, self.format)?;
         invocation.console.record(&verified)
     }
 }
 
-async fn write_tiles(directory: &Path, export: &mut AuditExport) -> Result<(), Failure> {
-    let mut writer = TileWriter::new(true);
-    while let Some(lines) = export.lines.next().await {
-        for line in lines.map_err(Failure::call("export the log"))? {
-            let files = writer.push(line.as_bytes()).map_err(|_| Failure::Malformed("access log line"))?;
-            files.iter().try_for_each(|file| write_tile(directory, file))?;
+/// Writes the tiles, and the events: line by line to `lines`, or in bundles.
+async fn write_events(
+    files: &ExportFiles<'_>,
+    export: &mut AuditExport,
+    mut lines: Option<&mut LinesFile>,
+) -> Result<(), Failure> {
+    let mut writer = TileWriter::new(lines.is_none());
+    while let Some(page) = export.lines.next().await {
+        for line in page.map_err(Failure::call("export the log"))? {
+            let tiles = writer.push(line.as_bytes()).map_err(|_| Failure::Malformed("access log line"))?;
+            tiles.iter().try_for_each(|tile| files.write_tile(tile))?;
+            if let Some(lines) = &mut lines {
+                lines.push(&line)?;
+            }
         }
     }
-    writer.finish().iter().try_for_each(|file| write_tile(directory, file))
-}
-
-fn write_tile(directory: &Path, file: &TileFile) -> Result<(), Failure> {
-    let path = directory.join(file.path.to_string());
-    let parent = path.parent().unwrap_or(directory);
-    fs::create_dir_all(parent).map_err(Failure::file(parent, "created"))?;
-    write(&path, &file.bytes)
+    if let Some(lines) = lines {
+        lines.finish()?;
+    }
+    writer.finish().iter().try_for_each(|tile| files.write_tile(tile))
 }
 
 fn write(path: &Path, bytes: &[u8]) -> Result<(), Failure> {

@@ -1,20 +1,19 @@
 //! Exported logs, verified without asking the server.
 
 use std::fs::File;
-use std::io;
+use std::io::{self, BufRead};
 use std::path::{Path, PathBuf};
 
 use clap::Args;
 use serde::Serialize;
 
+use super::files::{CHECKPOINT, ExportFiles};
 use crate::cli::failure::Failure;
 use crate::cli::invocation::Invocation;
 use crate::cli::output::{Record, read_bounded};
 use crate::crypto::VerifierKey;
 use crate::tlog::{Checkpoint, Export, TilePath, VerifyError, verify_export};
 
-/// The file of an export with its checkpoint, as C2SP tlog-tiles names it.
-pub(super) const CHECKPOINT: &str = "checkpoint";
 /// Longest checkpoint or key that is read, in bytes.
 const NOTE_BYTES: usize = 64 * 1024;
 
@@ -66,22 +65,21 @@ pub(super) fn directory(
     key: &VerifierKey,
     earlier: Option<&Checkpoint>,
 ) -> Result<VerifiedRecord, Failure> {
+    let files = ExportFiles::open(path);
     let note = read_note(&path.join(CHECKPOINT))?;
     let checkpoint = Checkpoint::open(&note, key).map_err(Failure::evidence("the checkpoint"))?;
-    let mut file = |place: &TilePath, most: u64| match File::open(path.join(place.to_string())) {
-        Ok(file) => {
-            let mut bytes = Vec::new();
-            io::Read::read_to_end(&mut io::Read::take(file, most + 1), &mut bytes).map(|_| Some(bytes))
-        }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error),
-    };
-    let export = Export { file: &mut file, lines: None };
-    match verify_export(export, &checkpoint, earlier, &mut is_numbered) {
-        Ok(()) => Ok(VerifiedRecord::new(&checkpoint, earlier)),
-        Err(VerifyError::Bad(place)) => Err(Failure::Tampered { place: place.to_string() }),
-        Err(VerifyError::Read(source)) => Err(Failure::File { path: path.to_owned(), verb: "read", source }),
+    let mut lines = files.lines()?;
+    let in_lines = lines.is_some();
+    let mut file = |place: &TilePath, most: u64| files.read_tile(place, most);
+    let lines = lines.as_mut().map(|lines| lines as &mut dyn BufRead);
+    match verify_export(Export { file: &mut file, lines }, &checkpoint, earlier, &mut is_numbered) {
+        Ok(()) => {}
+        Err(VerifyError::Bad(place)) => return Err(Failure::Tampered { place: place.to_string() }),
+        Err(VerifyError::Read(source)) => return Err(Failure::file(path, "read")(source)),
     }
+    files.compare_derived(key, &checkpoint)?;
+    files.find_surplus(checkpoint.size, in_lines)?;
+    Ok(VerifiedRecord::new(&checkpoint, earlier))
 }
 
 /// Whether an event says that it is number `sequence`.
