@@ -55,7 +55,7 @@ fn is(tenant: &v1::Tenant, state: TenantState) -> bool {
 /// The rows that are about a tenant, as far as their keys say, without those of its log.
 async fn rows_of(site: &Site, uid: &str) -> Vec<Key> {
     let id = uuid::Uuid::parse_str(uid).unwrap().into_bytes();
-    let log = [Table::LogBlock as u8, Table::LogHead as u8];
+    let log = [Table::LogBlock as u8, Table::LogHead as u8, Table::LogIndex as u8];
     let about = |key: &Key| {
         let bytes = key.as_bytes();
         !log.contains(&bytes[0]) && bytes.windows(id.len()).any(|part| part == id)

@@ -105,7 +105,7 @@ impl Scene {
 
     /// All rows but those of logs.
     async fn state(&self) -> BTreeMap<Key, Row> {
-        let log = [Table::LogBlock as u8, Table::LogHead as u8];
+        let log = [Table::LogBlock as u8, Table::LogHead as u8, Table::LogIndex as u8];
         let rows = self.site.world().rows().await.into_iter();
         rows.filter(|(key, _)| !log.contains(&key.as_bytes()[0])).collect()
     }

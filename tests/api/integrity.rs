@@ -547,7 +547,7 @@ async fn a_tenant_that_was_set_back_does_not_open_what_came_after() {
 async fn no_write_goes_through_what_does_not_open() {
     let stored = Stored::new().await;
     let rows = |rows: Vec<(Key, Row)>| -> Vec<(Key, Row)> {
-        let log = [Table::LogBlock as u8, Table::LogHead as u8];
+        let log = [Table::LogBlock as u8, Table::LogHead as u8, Table::LogIndex as u8];
         rows.into_iter().filter(|(key, _)| !log.contains(&key.as_bytes()[0])).collect()
     };
     for target in [&stored.session_row, &stored.tenant, &stored.entry] {
