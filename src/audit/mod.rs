@@ -34,7 +34,7 @@ use block::Block;
 pub use continuity::Continuity;
 pub use error::LogError;
 pub use event::{Actor, Event, Outcome, Phase, Redaction, Resource, Source, TlsVersion};
-pub use fold::{Fold, bundles_folded};
+pub use fold::{FOLD_BUNDLES, Fold, bundles_folded};
 pub use keys::{LogKeys, LogName, Pseudonym};
 pub use line::{LineTail, LineView, PREFIX_BYTES};
 pub use log::{Extension, Log};

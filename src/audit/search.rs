@@ -299,7 +299,7 @@ mod tests {
         }
 
         async fn fold(&self, number: u64) {
-            let fold = Fold::read(&*self.engine, &self.keys, number).await.unwrap();
+            let fold = Fold::read(&*self.engine, &self.keys, number, number + 1).await.unwrap();
             let mut batch = Batch::default();
             fold.seal(&self.keys, &mut batch, &SystemEntropy::new()).unwrap();
             self.commit(batch).await;
@@ -427,9 +427,38 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn several_bundles_at_once_are_folded_as_one_after_the_other() {
+        let (one, several) = (Fixture::new(70 * TILE_HASHES).await, Fixture::new(70 * TILE_HASHES).await);
+        let lines = async |log: &Fixture| {
+            let blocks = keys::log_blocks(log.keys.tenant.id, 1);
+            let rows = log.engine.scan(ScanRange::prefix(blocks), 1000).await.unwrap();
+            let open = |(key, row)| Block::open(&log.keys, key, row).unwrap();
+            let blocks: Vec<_> = rows.iter().map(|(key, row)| open((key, row))).collect();
+            let whole = |block: &Block| block.framed(block.first(), block.end()).unwrap().to_vec();
+            blocks.iter().map(whole).collect::<Vec<_>>()
+        };
+        let mut next = 0;
+        while next < 70 {
+            let fold = Fold::read(&*several.engine, &several.keys, next, 70).await.unwrap();
+            // Never more than four, and none of two pages.
+            assert_eq!(fold.bundles(), if next < 64 { 4 } else { 70_u64.min(next + 4) - next });
+            next += fold.bundles();
+            let mut batch = Batch::default();
+            fold.seal(&several.keys, &mut batch, &SystemEntropy::new()).unwrap();
+            several.commit(batch).await;
+        }
+        for number in 0..70 {
+            one.fold(number).await;
+        }
+        assert_eq!(lines(&one).await, lines(&several).await);
+        let roots = async |log: &Fixture| log.reader.bundle_roots(&log.keys, 0, 70).await.unwrap();
+        assert_eq!(roots(&one).await, roots(&several).await);
+    }
+
+    #[tokio::test]
     async fn a_bundle_is_not_folded_twice_nor_before_those_in_front_of_it_nor_when_a_block_is_gone() {
         let log = Fixture::new(LINES).await;
-        let wrong = async |number| Fold::read(&*log.engine, &log.keys, number).await.unwrap_err();
+        let wrong = async |number| Fold::read(&*log.engine, &log.keys, number, number + 1).await.unwrap_err();
         assert!(matches!(wrong(1).await, LogError::Damaged { sequence: 256 }));
         log.fold(0).await;
         assert!(matches!(wrong(0).await, LogError::Damaged { sequence: 0 }));

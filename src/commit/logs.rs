@@ -26,7 +26,7 @@ pub(super) struct Logs {
     due: VecDeque<Arc<LogKeys>>,
 }
 
-/// A bundle that is to be folded with the next commit.
+/// Bundles that are to be folded with the next commit.
 pub(super) struct Folding {
     pub(super) keys: Arc<LogKeys>,
     pub(super) fold: Fold,
@@ -126,13 +126,12 @@ impl Logs {
                 None => bundles_folded(engine, &keys).await?,
             };
             open.folded = Some(number);
-            if number >= open.log.size() / TILE_HASHES {
+            let complete = open.log.size() / TILE_HASHES;
+            if number >= complete {
                 return Ok(None);
             }
-            Ok::<_, LogError>(Some(Folding {
-                fold: Fold::read(engine, &keys, number).await?,
-                keys: Arc::clone(&keys),
-            }))
+            let fold = Fold::read(engine, &keys, number, complete).await?;
+            Ok::<_, LogError>(Some(Folding { fold, keys: Arc::clone(&keys) }))
         };
         match folding.await {
             Ok(folding) => folding,
@@ -144,10 +143,10 @@ impl Logs {
         }
     }
 
-    /// The next bundle of a log is folded.
-    pub(super) fn folded(&mut self, keys: &Arc<LogKeys>) {
+    /// The next bundles of a log are folded.
+    pub(super) fn folded(&mut self, keys: &Arc<LogKeys>, bundles: u64) {
         let Some(open) = self.open.get_mut(&id(keys.tenant)) else { return };
-        open.folded = open.folded.map(|folded| folded.saturating_add(1));
+        open.folded = open.folded.map(|folded| folded.saturating_add(bundles));
         if open.folded.is_some_and(|folded| folded < open.log.size() / TILE_HASHES) {
             self.due.push_back(Arc::clone(keys));
         }

@@ -46,9 +46,10 @@ struct Extended {
     receipts: Vec<(usize, Receipt)>,
 }
 
-/// A bundle that is folded with a group, and the rows that it relies on.
+/// Bundles that are folded with a group, and the rows that this relies on.
 struct Folded {
     keys: Arc<LogKeys>,
+    bundles: u64,
     expected: BTreeSet<Key>,
 }
 
@@ -164,13 +165,13 @@ impl Worker {
             return None;
         }
         let Folding { keys, fold } = self.shared.watched(self.logs.fold(&*self.engine)).await?;
-        let expected = fold.expected(&keys).collect();
+        let (bundles, expected) = (fold.bundles(), fold.expected(&keys).collect());
         let mut batch = Batch::default();
         fold.seal(&keys, &mut batch, &*self.entropy).ok()?;
         staged.batch.expect.append(&mut batch.expect);
         staged.batch.put.append(&mut batch.put);
         staged.batch.delete.append(&mut batch.delete);
-        Some(Folded { keys, expected })
+        Some(Folded { keys, bundles, expected })
     }
 
     /// Hands the batch to the engine. Returns whether the group is through; otherwise it is staged again without those who
@@ -193,13 +194,13 @@ impl Worker {
                 group.committed(extended.receipts, lost);
                 self.shared.note_grown(extended.logs.iter().map(|(id, (_, log))| (id.0, log)));
                 extended.logs.into_values().for_each(|(keys, log)| self.logs.keep(&keys, log));
-                folded.iter().for_each(|folded| self.logs.folded(&folded.keys));
+                folded.iter().for_each(|folded| self.logs.folded(&folded.keys, folded.bundles));
                 Ok(true)
             }
             Ok(CommitOutcome::Conflict(conflicts)) => {
                 let mut conflicts: BTreeSet<Key> = conflicts.into_iter().collect();
                 let unfolded = folded.filter(|folded| !folded.expected.is_disjoint(&conflicts));
-                if let Some(Folded { keys, expected }) = unfolded {
+                if let Some(Folded { keys, expected, .. }) = unfolded {
                     self.logs.unfolded(&keys);
                     conflicts.retain(|key| !expected.contains(key));
                     if conflicts.is_empty() {
