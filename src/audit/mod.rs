@@ -23,6 +23,8 @@ mod log;
 mod operation;
 mod reader;
 mod reason;
+#[cfg(test)]
+mod reference;
 mod search;
 mod tally;
 #[cfg(test)]

@@ -2,11 +2,11 @@
 
 /// Declares the reasons: variant, name on the wire, gRPC status code.
 macro_rules! reasons {
-    ($($(#[$doc:meta])* $variant:ident = $name:literal, $code:literal;)*) => {
+    ($($(#[doc = $doc:literal])+ $variant:ident = $name:literal, $code:literal;)*) => {
         /// Why an operation was denied or failed.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
         pub enum Reason {
-            $($(#[$doc])* $variant,)*
+            $($(#[doc = $doc])+ $variant,)*
         }
 
         impl Reason {
@@ -26,6 +26,14 @@ macro_rules! reasons {
             pub const fn code(self) -> u8 {
                 match self {
                     $(Self::$variant => $code,)*
+                }
+            }
+
+            /// What it means, for the reference.
+            #[cfg(test)]
+            pub(crate) const fn meaning(self) -> &'static str {
+                match self {
+                    $(Self::$variant => concat!($($doc),+),)*
                 }
             }
         }

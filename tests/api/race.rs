@@ -360,11 +360,9 @@ async fn after_the_end_of_a_tenant_nothing_is_sealed_and_as_many_died_as_were_co
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "how long to try is asked for in the environment")]
 fn seeds() -> std::ops::Range<u64> {
-    let variable = |name: &str| std::env::var(name).ok().map(|value| value.parse::<u64>().unwrap());
-    let rounds = variable("STRONGROOM_RACE_ROUNDS").unwrap_or(40);
-    let first = variable("STRONGROOM_RACE_SEED").unwrap_or(1);
+    let rounds = crate::support::variable("STRONGROOM_RACE_ROUNDS").unwrap_or(40);
+    let first = crate::support::variable("STRONGROOM_RACE_SEED").unwrap_or(1);
     first..first + rounds
 }
 

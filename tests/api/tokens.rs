@@ -153,6 +153,50 @@ async fn bad_credentials_are_all_the_same_and_counted_in_the_log() {
     assert!(events.len() <= 3, "a flood is few events: {}", events.len());
 }
 
+/// `STRONGROOM_FLOOD=1000000` makes it a million.
+#[tokio::test]
+async fn a_flood_of_bad_logins_makes_two_events_a_minute_and_none_is_forgotten() {
+    const TOGETHER: u64 = 64;
+    const A_SECOND: u64 = 640;
+    let logins = crate::support::variable("STRONGROOM_FLOOD").unwrap_or(16_000);
+    let site = Site::inside().await;
+    let wrong = format!("srt_{}", "z".repeat(43));
+    let client = site.context(Some(&wrong));
+    let login = async || {
+        let outcome = client.clone().create_session(create("demo")).await;
+        refused(outcome, Code::Unauthenticated, "UNAUTHENTICATED");
+    };
+    for round in 0..logins / TOGETHER {
+        futures_util::future::join_all((0..TOGETHER).map(|_| login())).await;
+        if ((round + 1) * TOGETHER).is_multiple_of(A_SECOND) {
+            site.world().clock.advance(Duration::from_secs(1));
+        }
+    }
+    site.world().clock.advance(Duration::from_secs(61));
+    site.world().sweep().await;
+
+    let mut request = search("");
+    request.page_size = 1000;
+    request.filter = Some(v1::AuditFilter { operations: vec!["auth.fail".to_owned()], ..Default::default() });
+    let mut client = site.admin();
+    let (mut events, mut counted) = (0, 0);
+    loop {
+        let page = answered(client.search_audit(request.clone()).await).0;
+        for event in &page.events {
+            let event: serde_json::Value = serde_json::from_str(&event.line).unwrap();
+            (events, counted) = (events + 1, counted + event["n"].as_u64().unwrap_or(1));
+        }
+        if page.next_page_token.is_empty() {
+            break;
+        }
+        request.page_token = page.next_page_token;
+    }
+    let minutes = logins / A_SECOND / 60 + 1;
+    println!("{logins} bad logins in {minutes} minutes: {events} events");
+    assert_eq!(counted, logins / TOGETHER * TOGETHER);
+    assert!(events <= 2 * (minutes + 1), "{events}");
+}
+
 #[tokio::test]
 async fn two_authorizations_or_another_scheme_are_refused() {
     let site = Site::outside().await;

@@ -20,6 +20,12 @@ use std::time::Duration;
 /// Longer than anything here takes on a busy machine, shorter than a test run should hang.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
+/// A number from the environment: how long to try.
+#[expect(clippy::disallowed_methods, reason = "how long to try is asked for in the environment")]
+pub fn variable(name: &str) -> Option<u64> {
+    std::env::var(name).ok().map(|value| value.parse().expect(name))
+}
+
 /// Waits for `future`, not for ever.
 pub async fn soon<T>(future: impl Future<Output = T>) -> T {
     tokio::time::timeout(PATIENCE, future).await.expect("not in time")
